@@ -1,0 +1,60 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+PORT ?= 8000
+HOST ?= 127.0.0.1
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: help run test check lint types imports format bench migration requirements clean
+
+help: ## list these targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: export ENVIRONMENT ?= development
+run: .venv/installed ## start PostgreSQL, migrate, and serve on PORT (8000) with reload
+	@echo "Swagger UI: http://$(HOST):$(PORT)/docs   (Ctrl-C ends it)"
+	@$(BIN)/python -m app.devdb sh -c '$(BIN)/alembic upgrade head && \
+		exec $(BIN)/uvicorn app.main:app --host $(HOST) --port $(PORT) --reload --reload-dir app'
+
+test: .venv/installed ## the whole test suite, on a PostgreSQL of its own (or TEST_DATABASE_URL)
+	@$(BIN)/python -m pytest
+
+check: lint types imports ## all that CI runs: lint, types, import contracts, tests with coverage
+	@$(BIN)/python -m pytest --cov
+
+lint: .venv/installed ## ruff: rules and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/installed ## mypy --strict
+	@$(BIN)/mypy
+
+imports: .venv/installed ## the layers of docs/architecture.md
+	@$(BIN)/lint-imports --no-cache
+
+format: .venv/installed ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/installed ## requests/s, latency and CPU beside their limits (several minutes)
+	@$(BIN)/python -m benchmarks.bench
+
+migration: .venv/installed ## a revision from the models: make migration m="add boards"
+	@ENVIRONMENT=development $(BIN)/python -m app.devdb sh -c \
+		'$(BIN)/alembic upgrade head && $(BIN)/alembic revision --autogenerate -m "$(m)"'
+
+requirements: ## export poetry.lock to requirements/ (needs poetry and poetry-plugin-export)
+	poetry export --output requirements/main.txt
+	poetry export --with dev --output requirements/dev.txt
+
+clean: ## remove the environment and the development data
+	rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+
+.venv/installed: requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: https://www.python.org/downloads/"; exit 1; }
+	@$(PYTHON) -m venv --clear .venv || { echo "Python's venv module is needed (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo "Installing what poetry.lock pins into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@
