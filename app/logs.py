@@ -1,0 +1,68 @@
+"""Logs: one event a line on stdout, JSON or text, ours and the libraries' alike."""
+
+import json
+import logging
+import logging.config
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import structlog
+from structlog.typing import Processor
+
+_LEVELS = logging.getLevelNamesMapping()
+_encode = json.JSONEncoder(default=str).encode
+
+_shared: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configure_logging(*, level: str, json: bool) -> None:
+    """Write our events to stdout directly, as each request has one; the libraries' through `logging`."""
+    renderer = _renderer(json=json)
+    structlog.configure(
+        processors=[*_shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=False,  # a later configuration, as in tests, must reach every module
+    )
+    formatter: dict[str, Any] = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "foreign_pre_chain": [*_shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_color, *renderer],
+    }
+    handler = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": formatter},
+            "handlers": {"stdout": handler},
+            "root": {"handlers": ["stdout"], "level": level},
+            "loggers": {
+                "uvicorn": {"handlers": [], "propagate": True},
+                "uvicorn.error": {"handlers": [], "propagate": True},
+                # Our own request line says more.
+                "uvicorn.access": {"handlers": [], "propagate": False},
+            },
+        }
+    )
+
+
+def _renderer(*, json: bool) -> list[Processor]:
+    if json:
+        return [structlog.processors.format_exc_info, _to_json]
+    return [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
+
+
+def _to_json(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+    return _encode(event)
+
+
+def _drop_color(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """uvicorn sends each message twice, once coloured."""
+    event.pop("color_message", None)
+    return event
