@@ -1,0 +1,1 @@
+"""Pure functions and values, without database or HTTP: the part to audit."""

@@ -1,0 +1,178 @@
+"""Access and refresh tokens: JWTs (RFC 7519) of two types that never pass for each other."""
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from jose import jwk, jws
+from jose.backends.base import Key
+from jose.exceptions import JOSEError
+
+from app.errors import InvalidRefreshToken, InvalidToken, TokenExpired
+from app.security.keys import TokenKeys
+
+_ACCESS_TYPE = "at+jwt"  # RFC 9068 §2.1
+_REFRESH_TYPE = "rt+jwt"
+_REFRESH_ALGORITHM = "HS256"
+_USER_ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+# What a token that is not ours can make of its parsing.
+_MALFORMED = (JOSEError, KeyError, ValueError, TypeError, AttributeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessClaims:
+    """Times are Unix seconds; `session_id` is None in a token that a sibling minted without one."""
+
+    user_id: int
+    role: str
+    session_id: UUID | None
+    token_id: UUID
+    issued_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshClaims:
+    """Times are Unix seconds; the token is a pure function of these and the keys."""
+
+    user_id: int
+    session_id: UUID
+    token_id: UUID
+    issued_at: int
+    expires_at: int
+
+
+class _Purpose(NamedTuple):
+    key: bytes
+    algorithm: str
+    typ: str
+    issuer: str
+    audience: str | None
+
+
+def _access(keys: TokenKeys) -> _Purpose:
+    return _Purpose(keys.access, keys.algorithm, _ACCESS_TYPE, keys.issuer, keys.audience)
+
+
+def _refresh(keys: TokenKeys) -> _Purpose:
+    return _Purpose(keys.refresh, _REFRESH_ALGORITHM, _REFRESH_TYPE, keys.issuer, None)
+
+
+def encode_access(claims: AccessClaims, keys: TokenKeys) -> str:
+    payload = {"role": claims.role}
+    if claims.session_id is not None:
+        payload["sid"] = str(claims.session_id)
+    return _encode(payload, claims, _access(keys))
+
+
+def decode_access(token: str, keys: TokenKeys, now: float) -> AccessClaims:
+    """`now` is in Unix seconds. Raises InvalidToken, or TokenExpired for a genuine one out of time."""
+    try:
+        payload = _decode(token, _access(keys), now)
+        claims = AccessClaims(
+            user_id=_user_id(payload),
+            role=str(payload.get("role", "")),
+            session_id=UUID(payload["sid"]) if "sid" in payload else None,
+            token_id=UUID(payload["jti"]),
+            issued_at=payload["iat"],
+            expires_at=payload["exp"],
+        )
+    except _MALFORMED:
+        raise InvalidToken from None
+    if claims.expires_at <= now:
+        raise TokenExpired
+    return claims
+
+
+def encode_refresh(claims: RefreshClaims, keys: TokenKeys) -> str:
+    return _encode({"sid": str(claims.session_id)}, claims, _refresh(keys))
+
+
+def decode_refresh(token: str, keys: TokenKeys, now: float) -> RefreshClaims:
+    """`now` is in Unix seconds. Raises InvalidRefreshToken for what is not ours, or out of time."""
+    try:
+        payload = _decode(token, _refresh(keys), now)
+        claims = RefreshClaims(
+            user_id=_user_id(payload),
+            session_id=UUID(payload["sid"]),
+            token_id=UUID(payload["jti"]),
+            issued_at=payload["iat"],
+            expires_at=payload["exp"],
+        )
+    except _MALFORMED:
+        raise InvalidRefreshToken from None
+    if claims.expires_at <= now:
+        raise InvalidRefreshToken
+    return claims
+
+
+def _encode(payload: dict[str, Any], claims: AccessClaims | RefreshClaims, purpose: _Purpose) -> str:
+    payload |= {
+        "iss": purpose.issuer,
+        "sub": str(claims.user_id),
+        "jti": str(claims.token_id),
+        "iat": claims.issued_at,
+        "exp": claims.expires_at,
+    }
+    if purpose.audience is not None:
+        payload["aud"] = purpose.audience
+    key = _signing_key(purpose.key, purpose.algorithm)
+    return jws.sign(payload, key, {"typ": purpose.typ}, purpose.algorithm)
+
+
+def _decode(token: str, purpose: _Purpose, now: float) -> dict[str, Any]:
+    """The claims of a genuine token of this purpose, expired or not. Raises any of _MALFORMED."""
+    header, _, rest = token.partition(".")
+    if not _is_canonical(rest.rpartition(".")[2]):
+        raise ValueError("not base64url")
+    key = _signing_key(purpose.key, purpose.algorithm)
+    payload: dict[str, Any] = json.loads(jws.verify(token, key, algorithms=[purpose.algorithm]))
+    _check_header(header, purpose.typ)
+    if payload["iss"] != purpose.issuer or not _is_meant_for(purpose.audience, payload):
+        raise ValueError("of or for somebody else")
+    if type(payload["exp"]) is not int or type(payload["iat"]) is not int:
+        raise ValueError("times are integers")
+    if payload.get("nbf", 0) > now:
+        raise ValueError("not valid yet")
+    return payload
+
+
+def _is_meant_for(audience: str | None, payload: dict[str, Any]) -> bool:
+    """RFC 7519 §4.1.3: one audience or a list; without one of our own we expect none."""
+    if audience is None:
+        return "aud" not in payload
+    given = payload["aud"]
+    return given == audience or (isinstance(given, list) and audience in given)
+
+
+@lru_cache  # genuine tokens have one header for each purpose
+def _check_header(segment: str, typ: str) -> None:
+    header = json.loads(_from_base64url(segment))
+    if header.get("typ") != typ or "crit" in header:  # RFC 7515 §4.1.11: we know no extension
+        raise ValueError("another kind of token")
+
+
+@lru_cache
+def _signing_key(key: bytes, algorithm: str) -> Key:
+    """jose takes bare bytes that look like JSON for a set of keys, so it never gets bare bytes."""
+    return jwk.construct(key, algorithm)
+
+
+def _is_canonical(segment: str) -> bool:
+    """Whether a signature has its one spelling (RFC 4648 §3.5): a changed last character is a change."""
+    canonical = base64.urlsafe_b64encode(_from_base64url(segment)).rstrip(b"=").decode()
+    return canonical == segment
+
+
+def _from_base64url(segment: str) -> bytes:
+    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+
+
+def _user_id(payload: dict[str, Any]) -> int:
+    if not _USER_ID.fullmatch(payload["sub"]):
+        raise ValueError("not a user id")
+    return int(payload["sub"])
