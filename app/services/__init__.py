@@ -1,0 +1,1 @@
+"""The rules. They know neither HTTP nor the wire."""

@@ -1,0 +1,93 @@
+"""Hashing passwords without freezing anything else."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, ParamSpec, TypeVar
+
+from app.errors import HashingQueueFull, PasswordTooShort
+from app.metrics import Metrics
+from app.security.passwords import PasswordScheme, normalize_password
+from app.services.threads import Threads
+
+QUEUE_PER_SLOT: Final = 25  # at 12 rounds the last in the queue waits about 7 s
+_NICENESS = 10
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordService:
+    """`min_length` is in characters after normalization."""
+
+    scheme: PasswordScheme
+    min_length: int
+    metrics: Metrics
+
+    def hash_new(self, password: str) -> str:
+        """Raises PasswordTooShort."""
+        normalized = normalize_password(password)
+        if len(normalized) < self.min_length:
+            raise PasswordTooShort(self.min_length)
+        return self._hash(normalized)
+
+    def verify(self, password: str, hashed: str | None) -> bool:
+        """Costs one hash, also when there is nothing to compare with."""
+        with self.metrics.hash_duration.time():
+            return self.scheme.verify(normalize_password(password), hashed)
+
+    def renew(self, password: str, hashed: str) -> str | None:
+        """A stronger hash of a password that was just verified, where `hashed` is an outdated one."""
+        if not self.scheme.is_outdated(hashed):
+            return None
+        return self._hash(normalize_password(password))
+
+    def _hash(self, normalized: str) -> str:
+        with self.metrics.hash_duration.time():
+            return self.scheme.hash(normalized)
+
+
+class HashingFence:
+    """Runs what hashes on threads of its own, one per core, behind a bounded queue.
+
+    Who waits holds neither a worker thread nor a database connection. On Linux the threads yield
+    to everything else that wants to run, so that logins in a queue slow nobody else down.
+    """
+
+    def __init__(self, *, workers: int, metrics: Metrics) -> None:
+        self.slots = max(1, _cores() // workers)
+        self._limit = self.slots * (1 + QUEUE_PER_SLOT)
+        self._admitted = 0
+        self._queue = metrics.hash_queue
+        self._threads = Threads(self.slots, "hashing", initializer=_lower_priority)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Raises HashingQueueFull at once where waiting would take too long."""
+        if self._admitted >= self._limit:
+            raise HashingQueueFull
+        self._count(1)
+        try:
+            return await self._threads.run(work, *args, **kwargs)
+        finally:
+            self._count(-1)
+
+    def close(self) -> None:
+        self._threads.close()
+
+    def _count(self, change: int) -> None:
+        self._admitted += change
+        self._queue.set(max(0, self._admitted - self.slots))
+
+
+def _cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _lower_priority() -> None:
+    if sys.platform == "linux":  # elsewhere priorities belong to processes
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

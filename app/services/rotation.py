@@ -1,0 +1,169 @@
+"""Refresh tokens: each good for one rotation, and what a used one means.
+
+How a used token is judged follows RFC 9700 §4.14.2.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, NoReturn
+from uuid import UUID
+
+import structlog
+from sqlalchemy import DateTime, Interval, Row, bindparam, func, select, update
+
+from app.clock import Clock
+from app.database import Database
+from app.errors import InvalidRefreshToken, RefreshTokenReused
+from app.metrics import Metrics
+from app.models import LoginSession, User
+from app.security.tokens import RefreshClaims, decode_refresh
+from app.services.sessions import ALIVE, Client, SessionService
+from app.services.tokens import TokenIssuer, TokenPair, unix_seconds
+
+log = structlog.get_logger(__name__)
+
+REPLAY_WINDOW: Final = timedelta(seconds=60)
+
+Verdict = Literal["current", "replayed", "raced", "reuse_detected", "revoked", "expired"]
+
+_ROTATE = (
+    update(LoginSession)
+    .where(
+        LoginSession.id == bindparam("session_id"),
+        LoginSession.token_id == bindparam("presented"),
+        *ALIVE,
+        User.id == LoginSession.user_id,
+        User.is_active,
+    )
+    .values(
+        token_id=func.gen_random_uuid(),
+        previous_token_id=LoginSession.token_id,
+        rotated_at=bindparam("now"),
+        expires_at=func.least(
+            bindparam("idle_until", type_=DateTime(timezone=True)),
+            LoginSession.created_at + bindparam("session_lifetime", type_=Interval()),
+        ),
+        idempotency_key_hash=bindparam("key_hash"),
+        user_agent=bindparam("user_agent"),
+        ip_address=bindparam("ip_address"),
+    )
+    .returning(LoginSession.token_id, LoginSession.rotated_at, LoginSession.expires_at, User.role)
+)
+_LOOK_UP = (
+    select(
+        LoginSession.token_id,
+        LoginSession.previous_token_id,
+        LoginSession.rotated_at,
+        LoginSession.expires_at,
+        LoginSession.revoked_at,
+        LoginSession.idempotency_key_hash,
+        User.role,
+        User.is_active,
+    )
+    .join(User, User.id == LoginSession.user_id)
+    .where(LoginSession.id == bindparam("session_id"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RotationService:
+    db: Database
+    sessions: SessionService
+    issuer: TokenIssuer
+    reuse_leeway: timedelta
+    clock: Clock
+    metrics: Metrics
+
+    def refresh(self, token: str, idempotency_key: str | None, client: Client) -> TokenPair:
+        """Raises InvalidRefreshToken, RefreshTokenReused."""
+        now = self.clock()
+        try:
+            claims = decode_refresh(token, self.issuer.keys, now.timestamp())
+        except InvalidRefreshToken:
+            self._count("invalid")
+            raise
+        key_hash = _hash_key(idempotency_key)
+        rows = self.db.execute(
+            _ROTATE,
+            {
+                "session_id": claims.session_id,
+                "presented": claims.token_id,
+                "now": now,
+                "idle_until": now + self.issuer.lifetimes.idle,
+                "session_lifetime": self.issuer.lifetimes.session,
+                "key_hash": key_hash,
+                **client._asdict(),
+            },
+        )
+        if rows:
+            self._count("rotated")
+            log.info("session.rotated", user_id=claims.user_id, session_id=str(claims.session_id))
+            return self._renewed(claims, rows[0], now)
+        return self._replay(claims, key_hash, now)
+
+    def log_out_by_refresh_token(self, token: str) -> None:
+        """For a browser whose access token has run out. Raises InvalidRefreshToken, RefreshTokenReused."""
+        now = self.clock()
+        claims = decode_refresh(token, self.issuer.keys, now.timestamp())
+        verdict, _ = self._judge(claims, None, now)
+        if verdict not in ("current", "raced"):
+            self._refuse(verdict, claims)
+        self.sessions.log_out(claims.user_id, claims.session_id)
+
+    def _replay(self, claims: RefreshClaims, key_hash: str | None, now: datetime) -> TokenPair:
+        """Answer again where an answer was lost; otherwise find out why there was no rotation."""
+        verdict, row = self._judge(claims, key_hash, now)
+        self._count("raced" if verdict == "current" else verdict)
+        if verdict != "replayed" or row is None:
+            self._refuse(verdict, claims)
+        log.info("session.replayed", user_id=claims.user_id, session_id=str(claims.session_id))
+        return self._renewed(claims, row, now)
+
+    def _judge(
+        self, claims: RefreshClaims, key_hash: str | None, now: datetime
+    ) -> tuple[Verdict, Row[Any] | None]:
+        rows = self.db.execute(_LOOK_UP, {"session_id": claims.session_id})
+        if not rows:
+            return "revoked", None
+        return self._verdict(rows[0], claims.token_id, key_hash, now), rows[0]
+
+    def _verdict(self, row: Row[Any], token_id: UUID, key_hash: str | None, now: datetime) -> Verdict:
+        if row.revoked_at is not None or not row.is_active:
+            return "revoked"
+        if row.expires_at <= now:
+            return "expired"
+        if token_id == row.token_id:
+            return "current"
+        if token_id != row.previous_token_id:
+            return "reuse_detected"
+        age, leeway = now - row.rotated_at, self.reuse_leeway
+        if key_hash is not None and key_hash == row.idempotency_key_hash and age <= REPLAY_WINDOW:
+            return "replayed"
+        return "raced" if leeway and age <= leeway else "reuse_detected"
+
+    def _refuse(self, verdict: Verdict, claims: RefreshClaims) -> NoReturn:
+        if verdict == "expired":
+            raise InvalidRefreshToken
+        if verdict == "reuse_detected":
+            self.sessions.end_reused(claims.session_id, claims.user_id)
+        raise RefreshTokenReused
+
+    def _renewed(self, claims: RefreshClaims, row: Row[Any], now: datetime) -> TokenPair:
+        """The pair of the row's live token: the same refresh token, byte for byte, each time."""
+        self.metrics.refreshes.labels("refresh").inc()
+        refresh = RefreshClaims(
+            claims.user_id,
+            claims.session_id,
+            row.token_id,
+            unix_seconds(row.rotated_at),
+            unix_seconds(row.expires_at),
+        )
+        return self.issuer.issue(refresh, row.role, now)
+
+    def _count(self, outcome: str) -> None:
+        self.metrics.refresh_outcomes.labels(outcome).inc()
+
+
+def _hash_key(idempotency_key: str | None) -> str | None:
+    return hashlib.sha256(idempotency_key.encode()).hexdigest() if idempotency_key else None
