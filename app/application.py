@@ -1,0 +1,165 @@
+"""The composition root: settings in, application out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import RedirectResponse
+
+from app.clock import Clock, utc_now
+from app.config import Settings
+from app.database import POOL_SIZE, Database, connect
+from app.dependencies import Services
+from app.error_handlers import install_error_handlers, respond_unforeseen
+from app.logs import configure_logging
+from app.metrics import Metrics
+from app.middleware.catch_all import CatchAllMiddleware
+from app.middleware.declared_length import DeclaredLengthMiddleware
+from app.middleware.metrics import MetricsMiddleware
+from app.middleware.request_log import RequestLogMiddleware
+from app.models.sessions import EndReason
+from app.routers import health, metrics, sessions, users
+from app.security.keys import derive_keys
+from app.security.passwords import PasswordScheme
+from app.services.health import HealthService
+from app.services.passwords import HashingFence, PasswordService
+from app.services.rotation import RotationService
+from app.services.sessions import SessionService
+from app.services.threads import Threads
+from app.services.tokens import Lifetimes, TokenIssuer
+from app.services.users import UserService
+
+MAX_BODY_BYTES: Final = 64 * 1024
+DATABASE_THREADS: Final = 4
+DESCRIPTION: Final = """
+Accounts, sessions and tokens of the Kanban app.
+
+**Try it:** register at `POST /api/v1/users/`, press *Authorize*, enter the email and the password, and call
+`GET /api/v1/me`.
+
+`POST /api/v1/token` is the login of our own frontend. It looks like OAuth 2.0's password grant, so that
+Swagger UI and HTTP libraries can use it; it is no grant for third parties, which RFC 9700 §2.4 rules out.
+"""
+ROUTERS: Final = (users.router, sessions.router, health.router, metrics.router)
+
+
+def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
+    """Connects to nothing: the application starts, and says so, while the database is away."""
+    configure_logging(level=settings.log_level, json=settings.json_logs)
+    database = Database(connect(settings.database_url.get_secret_value()))
+    services = build_services(settings, database, clock)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        services.fence.close()
+        services.threads.close()
+        database.engine.dispose()
+
+    app = FastAPIOffline(
+        title="Kanban Auth Service",
+        version="1.0.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        middleware=_middleware(settings, services.metrics),
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.services = services
+    install_error_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router, max_body_size=MAX_BODY_BYTES)
+    _start_at_zero(services.metrics)
+    app.add_api_route("/", _to_docs, include_in_schema=False)
+    _document_without_422(app)
+    return app
+
+
+def _start_at_zero(metrics: Metrics) -> None:
+    """A series for each documented answer, so that a fresh dashboard shows zeros, not gaps."""
+    for router in ROUTERS:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                for status in (route.status_code or 200, *route.responses):
+                    for method in route.methods or ():
+                        metrics.http_duration.labels(method, route.path, str(status))
+
+
+def build_services(settings: Settings, database: Database, clock: Clock) -> Services:
+    metrics = Metrics(session_end_reasons=EndReason)
+    metrics.pool_in_use.set_function(database.in_use)
+    metrics.pool_size.set(POOL_SIZE)
+    keys = derive_keys(
+        settings.secret_key.get_secret_value(),
+        algorithm=settings.jwt_algorithm,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+    lifetimes = Lifetimes(
+        access=timedelta(minutes=settings.access_token_expire_minutes),
+        idle=timedelta(days=settings.refresh_token_expire_days),
+        session=timedelta(days=settings.session_max_days),
+    )
+    scheme = PasswordScheme(settings.bcrypt_rounds)
+    passwords = PasswordService(scheme, settings.password_min_length, metrics)
+    accounts = UserService(database, passwords, clock, metrics)
+    issuer = TokenIssuer(keys, lifetimes)
+    logins = SessionService(database, accounts, issuer, clock, metrics)
+    leeway = timedelta(seconds=settings.refresh_reuse_leeway_seconds)
+    return Services(
+        settings=settings,
+        keys=keys,
+        clock=clock,
+        metrics=metrics,
+        fence=HashingFence(workers=settings.web_concurrency, metrics=metrics),
+        threads=Threads(DATABASE_THREADS, "database"),
+        users=accounts,
+        sessions=logins,
+        rotation=RotationService(database, logins, issuer, leeway, clock, metrics),
+        health=HealthService(database),
+    )
+
+
+def _middleware(settings: Settings, metrics: Metrics) -> list[Middleware]:
+    """From the outside in."""
+    stack = [Middleware(RequestLogMiddleware), Middleware(MetricsMiddleware, metrics=metrics)]
+    if settings.cors_origins:
+        stack.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_credentials=True,
+                allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+                expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-ID"],
+            )
+        )
+    stack.append(Middleware(CatchAllMiddleware, respond=respond_unforeseen))
+    stack.append(Middleware(DeclaredLengthMiddleware, limit=MAX_BODY_BYTES))
+    return stack
+
+
+async def _to_docs() -> RedirectResponse:
+    return RedirectResponse("docs")
+
+
+def _document_without_422(app: FastAPI) -> None:
+    """FastAPI documents a 422 for whatever it validates; we answer 400, and document that."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = generate()
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schema["components"]["schemas"].pop(unused, None)
+        return generate()
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend it

@@ -1,0 +1,1 @@
+"""Plain ASGI: what every request passes through."""

@@ -1,0 +1,36 @@
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class CatchAllMiddleware:
+    """Answers where something unforeseen was raised.
+
+    Starlette's own catch-all is outside the other middleware: its answers have no CORS headers and
+    no request id, and the metrics do not see them.
+    """
+
+    def __init__(self, app: ASGIApp, respond: Callable[[Request, Exception], Awaitable[Response]]) -> None:
+        self._app = app
+        self._respond = respond
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            response = await self._respond(Request(scope, receive), error)
+            if started:
+                raise
+            await response(scope, receive, send)

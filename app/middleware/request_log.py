@@ -1,0 +1,51 @@
+import re
+from time import perf_counter
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.middleware.metrics import route_of
+
+log = structlog.get_logger(__name__)
+
+_HEADER = "X-Request-ID"
+_USABLE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+class RequestLogMiddleware:
+    """Gives each request an id, on every line it logs and in its answer, and a line at its end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(_HEADER, "")
+        request_id = given if _USABLE.fullmatch(given) else uuid4().hex
+        status = 500
+        begin = perf_counter()
+
+        async def tag(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[_HEADER] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, tag)
+            finally:
+                user_id = scope.get("state", {}).get("user_id")
+                log.info(
+                    "http.request",
+                    method=scope["method"],
+                    route=route_of(scope),
+                    status=status,
+                    duration_ms=round((perf_counter() - begin) * 1000, 2),
+                    **({} if user_id is None else {"user_id": user_id}),
+                )

@@ -1,0 +1,33 @@
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
+
+from app.dependencies import ServicesDep
+from app.errors import DatabaseUnavailable
+from app.schemas.errors import responses
+from app.schemas.health import Healthy, Unhealthy
+
+router = APIRouter(prefix="/api/v1/health", tags=["operations"])
+
+
+@router.get(
+    "",
+    summary="Can it serve?",
+    response_model=Healthy,
+    responses={
+        **responses(),
+        503: {"model": Unhealthy, "description": "The database does not answer"},
+    },
+)
+async def read_health(services: ServicesDep) -> Healthy | JSONResponse:
+    try:
+        await services.threads.run(services.health.check)
+    except DatabaseUnavailable as error:
+        retry = {"Retry-After": str(error.retry_after)}
+        return JSONResponse(Unhealthy().model_dump(), status_code=503, headers=retry)
+    return Healthy()
+
+
+@router.get("/live", summary="Is the process alive?", responses=responses())
+async def read_liveness() -> Healthy:
+    """Touches nothing but the process."""
+    return Healthy()

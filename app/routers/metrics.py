@@ -1,0 +1,20 @@
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from app.dependencies import ServicesDep
+from app.schemas.errors import responses
+
+router = APIRouter(tags=["operations"])
+
+_EXAMPLE = 'app_user_logins_total{method="password"} 7.0\n'
+_TEXT = {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"description": "Prometheus text format", "content": _TEXT}, **responses()},
+)
+async def read_metrics(services: ServicesDep) -> Response:
+    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)

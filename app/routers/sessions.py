@@ -1,0 +1,130 @@
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.routing import APIRoute
+
+from app.config import Settings
+from app.dependencies import (
+    ClientDep,
+    IdempotencyKey,
+    PresentedRefreshToken,
+    ServicesDep,
+    WhoLogsOut,
+    is_cross_site,
+    services_of,
+)
+from app.errors import (
+    CrossSiteRequest,
+    InvalidCredentials,
+    InvalidInput,
+    InvalidRefreshToken,
+    InvalidToken,
+    NotAuthenticated,
+    PayloadTooLarge,
+    RefreshTokenReused,
+    TokenExpired,
+    Unavailable,
+)
+from app.schemas.cookies import clear_auth_cookies, set_auth_cookies
+from app.schemas.errors import responses
+from app.schemas.sessions import LoginForm, TokenPairOut
+from app.services.tokens import TokenPair
+
+router = APIRouter(prefix="/api/v1", tags=["sessions"])
+
+
+class ClearsCookies(APIRoute):
+    """Takes the cookies away whatever the status, unless another site asks for it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def clearing(request: Request) -> Response:
+            settings = services_of(request).settings
+            ours = not is_cross_site(request, settings)
+            request.state.clear_auth_cookies = ours  # for an answer that is an error
+            response = await handler(request)
+            if ours:
+                clear_auth_cookies(response, settings)
+            return response
+
+        return clearing
+
+
+def _answer(pair: TokenPair, response: Response, settings: Settings) -> TokenPairOut:
+    response.headers["Cache-Control"] = "no-store"  # RFC 6749 §5.1
+    out = TokenPairOut.model_validate(pair)
+    set_auth_cookies(response, out, settings)
+    return out
+
+
+@router.post(
+    "/token",
+    summary="Log in",
+    responses=responses(InvalidInput, InvalidCredentials, PayloadTooLarge, Unavailable),
+)
+async def create_token(
+    form: Annotated[LoginForm, Form()],
+    services: ServicesDep,
+    client: ClientDep,
+    response: Response,
+) -> TokenPairOut:
+    """Opens a session and answers with its token pair, in the body and as HttpOnly cookies."""
+    password = form.password.get_secret_value()
+    pair = await services.fence.run(services.sessions.log_in, form.username, password, client)
+    return _answer(pair, response, services.settings)
+
+
+@router.post(
+    "/refresh",
+    summary="Refresh",
+    responses=responses(
+        InvalidInput,
+        NotAuthenticated,
+        InvalidRefreshToken,
+        RefreshTokenReused,
+        CrossSiteRequest,
+        PayloadTooLarge,
+        Unavailable,
+    ),
+)
+async def refresh_token(
+    token: PresentedRefreshToken,
+    services: ServicesDep,
+    client: ClientDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> TokenPairOut:
+    """Trades a refresh token, good once, for a new pair."""
+    pair = await services.threads.run(services.rotation.refresh, token, idempotency_key, client)
+    return _answer(pair, response, services.settings)
+
+
+async def log_out(who: WhoLogsOut, services: ServicesDep) -> None:
+    """Ends every session of the user. A refresh token will do when the access token has run out."""
+    if isinstance(who, str):
+        await services.threads.run(services.rotation.log_out_by_refresh_token, who)
+    else:
+        await services.threads.run(services.sessions.log_out, who.user_id, who.session_id)
+
+
+router.add_api_route(
+    "/logout",
+    log_out,
+    methods=["POST"],
+    status_code=204,
+    summary="Log out",
+    route_class_override=ClearsCookies,
+    responses=responses(
+        InvalidInput,
+        NotAuthenticated,
+        InvalidToken,
+        TokenExpired,
+        InvalidRefreshToken,
+        RefreshTokenReused,
+        CrossSiteRequest,
+        PayloadTooLarge,
+        Unavailable,
+    ),
+)

@@ -1,0 +1,39 @@
+from fastapi import APIRouter
+
+from app.dependencies import CurrentUser, ServicesDep
+from app.errors import (
+    EmailTaken,
+    InvalidInput,
+    InvalidToken,
+    NotAuthenticated,
+    PayloadTooLarge,
+    TokenExpired,
+    Unavailable,
+)
+from app.schemas.errors import responses
+from app.schemas.users import NewUser, UserOut
+
+router = APIRouter(prefix="/api/v1", tags=["users"])
+
+
+@router.post(
+    "/users/",
+    status_code=201,
+    summary="Register",
+    responses=responses(InvalidInput, EmailTaken, PayloadTooLarge, Unavailable),
+)
+async def register_user(new_user: NewUser, services: ServicesDep) -> UserOut:
+    """Opens an account with the role `user`. Log in at `/api/v1/token` next."""
+    password = new_user.password.get_secret_value()
+    account = await services.fence.run(services.users.register, new_user.email, password)
+    return UserOut.model_validate(account)
+
+
+@router.get(
+    "/me",
+    summary="Who am I?",
+    responses=responses(NotAuthenticated, InvalidToken, TokenExpired, Unavailable),
+)
+async def read_current_user(user: CurrentUser) -> UserOut:
+    """The account of the access token, as it is now in the database."""
+    return UserOut.model_validate(user)

@@ -1,0 +1,81 @@
+"""The shape of every error, and its HTTP status."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from app.errors import (
+    Conflict,
+    Forbidden,
+    InternalError,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    ServiceError,
+    Unauthenticated,
+    Unavailable,
+)
+
+STATUS: Final[dict[type[ServiceError], int]] = {
+    InvalidInput: 400,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    MethodNotAllowed: 405,
+    Conflict: 409,
+    PayloadTooLarge: 413,
+    InternalError: 500,
+    Unavailable: 503,
+}
+_DESCRIPTIONS: Final = {
+    400: "The request does not fit",
+    401: "Not authenticated",
+    403: "Not allowed",
+    409: "Conflict",
+    413: "The body is over 64 KiB",
+    500: "Unforeseen",
+    503: "Try again after `Retry-After` seconds",
+}
+
+
+class Problem(BaseModel):
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class ErrorBody(BaseModel):
+    """`code` is for programs, `detail` for people; for `validation_error` a list of problems."""
+
+    detail: str | list[Problem]
+    code: str
+
+
+def status_of(error: type[ServiceError]) -> int:
+    return next(status for family, status in STATUS.items() if issubclass(error, family))
+
+
+def responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's view of the errors an endpoint can answer with; 500 comes with every endpoint."""
+    documented: dict[int | str, dict[str, Any]] = {}
+    known: list[type[ServiceError]] = [*errors, InternalError]
+    for error in sorted(known, key=status_of):
+        status = status_of(error)
+        entry = documented.setdefault(
+            status,
+            {
+                "model": ErrorBody,
+                "description": _DESCRIPTIONS[status],
+                "content": {"application/json": {"examples": {}}},
+            },
+        )
+        entry["content"]["application/json"]["examples"][error.code] = {"value": _example(error)}
+    return documented
+
+
+def _example(error: type[ServiceError]) -> dict[str, Any]:
+    if not issubclass(error, InvalidInput):
+        return {"detail": error.message, "code": error.code}
+    problem = {"loc": ["body", "email"], "msg": "Field required", "type": "missing"}
+    return {"detail": [problem], "code": error.code}

@@ -1,0 +1,33 @@
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.models.users import Role
+from app.schemas.fields import Password
+from app.security.emails import MAX_EMAIL_LENGTH, normalize_email
+
+Email = Annotated[
+    str,
+    AfterValidator(normalize_email),
+    Field(
+        json_schema_extra={"format": "email"},
+        description="Compared without regard to case.",
+        examples=["ada@example.com"],
+    ),
+]
+
+
+class NewUser(BaseModel):
+    email: Email
+    password: Password
+
+
+class UserOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int = Field(examples=[1])
+    email: str = Field(max_length=MAX_EMAIL_LENGTH, examples=["ada@example.com"])
+    role: Role = Field(examples=[Role.USER])
+    is_active: bool
+    created_at: datetime
