@@ -1,0 +1,115 @@
+"""A migrated PostgreSQL for the whole run, and services on it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+
+from app import devdb
+from app.application import create_app
+from app.clock import Clock, utc_now
+from app.config import Settings
+from tests.support import Api, Serving
+
+for name in Settings.model_fields:  # the tests' settings are theirs alone
+    os.environ.pop(name.upper(), None)
+
+SECRET_KEY = "a secret key of the tests, and of nothing else"
+FAST = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 300"
+
+MakeDatabase = Callable[[], str]
+MakeService = Callable[..., Api]
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[URL]:
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield make_url(given).set(drivername="postgresql+psycopg2")
+        return
+    data = Path(tempfile.mkdtemp(prefix="kanban-auth-"))
+    yield make_url(devdb.attach(data, FAST)).set(drivername="postgresql+psycopg2")
+    devdb.detach(data)
+    shutil.rmtree(data)
+
+
+@pytest.fixture(scope="session")
+def make_database(server_url: URL) -> Iterator[MakeDatabase]:
+    """Makes databases that are empty; they are dropped at the end."""
+    engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(f"kanban_test_{uuid4().hex}")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {names[-1]}"))
+        return server_url.set(database=names[-1]).render_as_string(hide_password=False)
+
+    yield make
+    with engine.connect() as connection:
+        for name in names:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+def alembic_config(url: str) -> Config:
+    config = Config(devdb.PROJECT / "alembic.ini")
+    config.attributes["url"] = url
+    return config
+
+
+@pytest.fixture(scope="session")
+def database_url(make_database: MakeDatabase) -> str:
+    url = make_database()
+    command.upgrade(alembic_config(url), "head")
+    return url
+
+
+@pytest.fixture(scope="session")
+def engine(database_url: str) -> Iterator[Engine]:
+    """For looking into the database, past the service."""
+    engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
+def make_settings(**values: Any) -> Settings:
+    defaults: dict[str, Any] = {
+        "environment": "development",
+        "secret_key": SECRET_KEY,
+        "bcrypt_rounds": 4,
+        "log_level": "ERROR",
+    }
+    return Settings(_env_file=None, **(defaults | values))
+
+
+@pytest.fixture(scope="session")
+def start_service(database_url: str) -> Iterator[MakeService]:
+    """Starts services with settings of their own; they stop, all at once, at the end of the run."""
+    running: list[tuple[Serving, Api]] = []
+
+    def start(*, clock: Clock = utc_now, **settings: Any) -> Api:
+        app = create_app(make_settings(**({"database_url": database_url} | settings)), clock=clock)
+        serving = Serving(app)
+        running.append((serving, Api(serving.base_url, app)))
+        return running[-1][1]
+
+    yield start
+    for serving, api in running:
+        api.http.close()
+        serving.ask_to_stop()
+    for serving, _ in running:
+        serving.join()
+
+
+@pytest.fixture(scope="session")
+def api(start_service: MakeService) -> Api:
+    """The service as most tests need it."""
+    return start_service()

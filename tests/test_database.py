@@ -1,0 +1,274 @@
+"""Failures of the database: killed, frozen, failed over, in conflict."""
+
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from alembic import command
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
+
+from app import database, devdb
+from app.database import Database, connect, retry_conflicts, sqlstate
+from app.errors import DatabaseUnavailable
+from tests.conftest import MakeDatabase, MakeService, alembic_config
+from tests.support import Api, at_once, error_of
+
+PROBE = text("SELECT 1")
+
+
+class OwnServer:
+    """A migrated server that a test may do anything to."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self.url = devdb.attach(data)
+        url = self.url.replace("postgresql:", "postgresql+psycopg2:")
+        command.upgrade(alembic_config(url), "head")
+
+    def processes(self) -> list[psutil.Process]:
+        pid = int((self._data / "pg" / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+        return [psutil.Process(pid), *psutil.Process(pid).children()]
+
+    def kill(self) -> None:
+        """At once, without a farewell to anybody."""
+        processes = self.processes()
+        processes[0].send_signal(signal.SIGQUIT)
+        assert not psutil.wait_procs(processes, timeout=20)[1]
+
+    def start_again(self) -> None:
+        devdb.detach(self._data)
+        devdb.attach(self._data)
+
+
+@pytest.fixture
+def own_server() -> Iterator[OwnServer]:
+    data = Path(tempfile.mkdtemp(prefix="kanban-auth-"))
+    yield OwnServer(data)
+    devdb.detach(data)
+    shutil.rmtree(data)
+
+
+def test_a_killed_database_is_503_and_comes_back_without_a_restart(
+    start_service: MakeService, own_server: OwnServer
+) -> None:
+    api = start_service(database_url=own_server.url)
+    pair = api.log_in()
+
+    own_server.kill()
+    calls = [
+        api.me(pair["access_token"]),
+        api.refresh(pair["refresh_token"]),
+        api.token("ada@example.com"),
+        api.register(),
+        api.log_out(pair["access_token"]),
+    ]
+    health = api.http.get("/api/v1/health").status_code
+    live = api.http.get("/api/v1/health/live").status_code
+    own_server.start_again()
+
+    assert {error_of(call) for call in calls} == {(503, "unavailable")}
+    assert (health, live) == (503, 200)
+    assert api.http.get("/api/v1/health").status_code == 200
+    assert api.me(pair["access_token"]).status_code == 200
+    assert api.refresh(pair["refresh_token"]).status_code == 200
+
+
+def test_what_was_answered_survives_the_death_of_the_server(
+    start_service: MakeService, own_server: OwnServer
+) -> None:
+    api = start_service(database_url=own_server.url)
+    dead = threading.Event()
+    enough = threading.Semaphore(0)
+    answered: list[str] = []
+
+    def register_until_death(index: int) -> None:
+        if index == 0:
+            for _ in range(20):
+                enough.acquire()
+            own_server.kill()
+            dead.set()
+            return
+        while not dead.is_set():
+            response = api.register()
+            if response.status_code == 201:
+                answered.append(response.json()["email"])
+                enough.release()
+            else:
+                assert error_of(response) == (503, "unavailable")
+
+    at_once(4, register_until_death)
+    own_server.start_again()
+
+    assert {api.token(email).status_code for email in answered} == {200}
+
+
+def test_the_loss_of_every_pooled_connection_is_noticed_before_use(
+    start_service: MakeService, engine: Engine
+) -> None:
+    api = start_service()
+    token = api.log_in()["access_token"]
+    at_once(10, lambda _: api.me(token))
+
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name = 'kanban-auth'"
+            )
+        )
+
+    assert api.register().status_code == 201
+    assert {response.status_code for response in at_once(10, lambda _: api.me(token))} == {200}
+
+
+def test_a_server_that_became_a_standby_costs_the_whole_pool(database_url: str) -> None:
+    db = Database(connect(database_url))
+    with db.engine.connect() as one, db.engine.connect() as other:
+        for connection in (one, other):
+            connection.exec_driver_sql("SET default_transaction_read_only = on")
+
+    with pytest.raises(DatabaseUnavailable):
+        db.execute(text("DELETE FROM users WHERE false"))
+
+    with db.engine.connect() as one, db.engine.connect() as other:
+        for connection in (one, other):
+            assert connection.exec_driver_sql("SHOW default_transaction_read_only").scalar_one() == "off"
+    db.engine.dispose()
+
+
+def test_a_frozen_server_is_given_up(
+    start_service: MakeService, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SILENCE_TIMEOUT_SECONDS", 0.5)
+    api = start_service(database_url=own_server.url)
+    pair = api.log_in()
+
+    processes = own_server.processes()
+    for process in processes:
+        process.suspend()
+    begin = time.monotonic()
+    response = api.me(pair["access_token"])
+    took = time.monotonic() - begin
+    for process in processes:
+        process.resume()
+
+    assert error_of(response) == (503, "unavailable")
+    assert took < 5
+    assert api.me(pair["access_token"]).status_code == 200
+
+
+def test_a_slow_statement_is_cancelled(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "STATEMENT_TIMEOUT_SECONDS", 1)
+    db = Database(connect(database_url))
+
+    with pytest.raises(DatabaseUnavailable) as caught:
+        db.execute(text("SELECT pg_sleep(30)"))
+
+    assert isinstance(caught.value.__cause__, DBAPIError)
+    assert sqlstate(caught.value.__cause__) == "57014"
+    db.engine.dispose()
+
+
+def test_no_connection_free_is_503(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "POOL_SIZE", 1)
+    monkeypatch.setattr(database, "POOL_TIMEOUT_SECONDS", 0.1)
+    db = Database(connect(database_url))
+
+    with db.engine.connect():
+        assert db.in_use() == 1
+        with pytest.raises(DatabaseUnavailable):
+            db.execute(PROBE)
+
+    db.engine.dispose()
+
+
+def test_a_statement_is_committed_when_its_call_returns(database_url: str, engine: Engine) -> None:
+    db = Database(connect(database_url))
+    db.execute(text("CREATE TABLE committed (id int)"))
+
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM committed")).scalar_one() == 0
+        connection.execute(text("DROP TABLE committed"))
+    db.engine.dispose()
+
+
+def test_a_transaction_stands_or_falls_as_one(make_database: MakeDatabase) -> None:
+    db = Database(connect(make_database()))
+    db.execute(text("CREATE TABLE numbers (n int)"))
+
+    def fall() -> None:
+        with db.transaction() as connection:
+            connection.execute(text("INSERT INTO numbers VALUES (1)"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fall()
+    with db.transaction() as connection:
+        connection.execute(text("INSERT INTO numbers VALUES (2)"))
+        connection.execute(text("INSERT INTO numbers VALUES (3)"))
+
+    assert [row.n for row in db.execute(text("SELECT n FROM numbers"))] == [2, 3]
+    db.engine.dispose()
+
+
+def test_a_deadlock_is_tried_again(make_database: MakeDatabase) -> None:
+    db = Database(connect(make_database()))
+    db.execute(text("CREATE TABLE accounts (id int, balance int)"))
+    db.execute(text("INSERT INTO accounts VALUES (0, 0), (1, 0)"))
+    both_hold_one = threading.Barrier(2)
+    attempts = []
+
+    @retry_conflicts
+    def transfer(first: int) -> None:
+        attempts.append(first)
+        with db.transaction() as connection:
+            for account in (first, 1 - first):
+                add = text("UPDATE accounts SET balance = balance + 1 WHERE id = :id")
+                connection.execute(add, {"id": account})
+                if len(attempts) <= 2 and account == first:
+                    both_hold_one.wait()
+
+    at_once(2, transfer)
+
+    assert len(attempts) == 3
+    assert [row.balance for row in db.execute(text("SELECT balance FROM accounts"))] == [2, 2]
+    db.engine.dispose()
+
+
+def test_a_conflict_that_stays_is_raised_after_three_attempts() -> None:
+    engine = create_engine("postgresql+psycopg2://")
+    attempts = []
+
+    class Conflict(Exception):
+        pgcode = "40001"
+
+    @retry_conflicts
+    def work() -> None:
+        attempts.append(engine)
+        raise DBAPIError("SELECT", {}, Conflict())
+
+    with pytest.raises(DBAPIError):
+        work()
+
+    assert len(attempts) == 3
+
+
+def test_options_in_the_url_are_kept(database_url: str) -> None:
+    db = Database(connect(f"{database_url}&options=-c%20search_path%3Dpg_catalog"))
+
+    assert db.execute(text("SHOW search_path"))[0][0] == "pg_catalog"
+    assert db.execute(text("SHOW statement_timeout"))[0][0] == "5s"
+    db.engine.dispose()
+
+
+def test_a_burst_over_the_pool_is_served(api: Api) -> None:
+    token = api.log_in()["access_token"]
+
+    assert {response.status_code for response in at_once(80, lambda _: api.me(token))} == {200}

@@ -1,0 +1,177 @@
+"""The embedded server: shared while somebody needs it, gone when nobody does."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+
+from app import devdb
+from tests.support import CLEAN_ENVIRONMENT
+
+USER = (
+    "import sys; from pathlib import Path; from app import devdb; "
+    "print(devdb.attach(Path(sys.argv[1])), flush=True); sys.stdin.read()"
+)
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="kanban-auth-"))
+    yield folder
+    for process in servers(folder):
+        process.kill()
+    shutil.rmtree(folder)
+
+
+def servers(data: Path) -> list[psutil.Process]:
+    """The keeper and the server of a data directory."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        arguments = process.info["cmdline"] or []
+        if "--keep" in arguments and str(data) in arguments:
+            found.append(process)
+        if arguments and arguments[0].endswith("/postgres") and str(data / "pg") in arguments:
+            found.append(process)
+    return found
+
+
+def start_user(data: Path) -> "subprocess.Popen[str]":
+    """A process that uses the server until its standard input ends."""
+    user = subprocess.Popen(
+        [sys.executable, "-c", USER, str(data)],
+        cwd=devdb.PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert user.stdout is not None
+    assert user.stdout.readline().startswith("postgresql://")
+    return user
+
+
+def end(user: "subprocess.Popen[str]") -> None:
+    user.communicate(timeout=30)
+
+
+def test_data_survives_a_restart(data: Path) -> None:
+    for statement in ("CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (1)"):
+        connection = psycopg2.connect(devdb.attach(data))
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+        connection.close()
+        devdb.detach(data)
+        assert servers(data) == []
+
+
+def test_a_killed_user_leaves_nothing_behind(data: Path) -> None:
+    user = start_user(data)
+    running = servers(data)
+    assert len(running) == 2
+
+    user.send_signal(signal.SIGKILL)
+    end(user)
+
+    assert psutil.wait_procs(running, timeout=20)[1] == []
+
+
+def test_the_server_is_shared_and_ends_with_its_last_user(data: Path) -> None:
+    one, other = start_user(data), start_user(data)
+    running = servers(data)
+    assert len(running) == 2
+
+    end(one)
+    with psycopg2.connect((data / "url").read_text(encoding="utf-8")) as connection:
+        assert connection.server_version >= 180000
+    connection.close()
+    end(other)
+
+    assert psutil.wait_procs(running, timeout=20)[1] == []
+
+
+def test_a_server_whose_keeper_was_killed_is_taken_over(data: Path) -> None:
+    user = start_user(data)
+    (keeper,) = [process for process in servers(data) if "--keep" in process.cmdline()]
+    keeper.kill()
+    end(user)
+    assert psutil.wait_procs([keeper], timeout=20)[1] == []
+    assert len(servers(data)) == 1
+
+    devdb.attach(data)
+    devdb.detach(data)
+
+    assert servers(data) == []
+
+
+def test_a_stale_process_number_is_no_server(data: Path) -> None:
+    devdb.attach(data)
+    devdb.detach(data)
+    (data / "pg" / "postmaster.pid").write_text(
+        f"{os.getpid()}\n{data}/pg\n1\n5432\n{data}/pg\n\n  1 1\nready   \n", encoding="utf-8"
+    )
+
+    psycopg2.connect(devdb.attach(data)).close()
+    devdb.detach(data)
+
+
+@pytest.mark.parametrize("name", ["with a space", "x" * 100])
+def test_any_path_will_do(data: Path, name: str) -> None:
+    folder = data / name
+
+    psycopg2.connect(devdb.attach(folder)).close()
+    devdb.detach(folder)
+
+
+def test_a_server_that_does_not_start_says_why(data: Path) -> None:
+    with pytest.raises(SystemExit, match="set DATABASE_URL"):
+        devdb.attach(data, "no_such_setting = 1")
+    os.close(devdb._locks.pop(data))
+
+
+def test_the_development_key_is_made_once_and_kept_to_ourselves(data: Path) -> None:
+    key = devdb.secret_key(data)
+
+    assert len(key) == 64
+    assert devdb.secret_key(data) == key
+    assert stat.S_IMODE((data / "secret_key").stat().st_mode) == 0o600
+
+
+def run_command(environment: dict[str, str], *command: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "app.devdb", *command],
+        cwd=devdb.PROJECT, env=environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+GIVEN = CLEAN_ENVIRONMENT | {
+    "ENVIRONMENT": "development",
+    "DATABASE_URL": "postgresql://elsewhere/db",
+    "SECRET_KEY": "given",
+}
+
+
+def test_a_given_database_is_used_instead() -> None:
+    process = run_command(GIVEN, "sh", "-c", "echo $DATABASE_URL; exit 3")
+
+    assert process.communicate(timeout=30)[0] == "postgresql+psycopg2://elsewhere/db\n"
+    assert process.returncode == 3
+
+
+def test_sigterm_reaches_the_command() -> None:
+    script = (
+        "import signal, sys; signal.signal(15, lambda *_: sys.exit(7)); "
+        "print('up', flush=True); signal.pause()"
+    )
+    process = run_command(GIVEN, sys.executable, "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+
+    process.terminate()
+
+    process.communicate(timeout=30)
+    assert process.returncode == 7

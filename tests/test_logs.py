@@ -1,0 +1,150 @@
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from app.logs import configure_logging
+from tests.conftest import MakeService
+from tests.support import PASSWORD, Api, bearer, browser
+
+SECRET_AGENT = "marked-user-agent"
+
+
+class Lines(io.StringIO):
+    """Standard output, as the service has written it."""
+
+    @property
+    def lines(self) -> list[str]:
+        return self.getvalue().splitlines()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        events = map(json.loads, self.lines)
+        return [event for event in events if event["event"] == name]
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    lines = Lines()
+    monkeypatch.setattr("sys.stdout", lines)
+    yield lines
+    monkeypatch.undo()
+    configure_logging(level="ERROR", json=False)
+
+
+@pytest.fixture
+def logged(start_service: MakeService, lines: Lines) -> Api:
+    """A service that logs in JSON, at the finest level, to `lines`."""
+    assert lines.lines == []
+    for client in ("httpx", "httpcore"):  # the tests' own, in the same process
+        logging.getLogger(client).setLevel(logging.WARNING)
+    return start_service(log_level="DEBUG", log_format="json")
+
+
+def test_each_request_is_one_line(logged: Api, lines: Lines) -> None:
+    pair = logged.log_in()
+    logged.http.get("/api/v1/me", headers=bearer(pair["access_token"]) | {"X-Request-ID": "req-1"})
+
+    (line,) = [event for event in lines.events("http.request") if event["request_id"] == "req-1"]
+
+    user_id = logged.me(pair["access_token"]).json()["id"]
+    assert (line["method"], line["route"], line["status"]) == ("GET", "/api/v1/me", 200)
+    assert line["user_id"] == user_id
+    assert line["duration_ms"] > 0
+    assert line["level"] == "info"
+    assert line["timestamp"].endswith("Z")
+
+
+def test_each_security_event_is_one_line_with_the_request_id(logged: Api, lines: Lines) -> None:
+    email = logged.new_user()
+    first = logged.log_in(email)
+    logged.token(email, "another password")
+    second = logged.refresh(first["refresh_token"], key="k").json()
+    logged.refresh(first["refresh_token"], key="k")
+    logged.refresh(second["refresh_token"])
+    logged.refresh(first["refresh_token"])
+
+    for name in (
+        "user.registered",
+        "login.succeeded",
+        "login.failed",
+        "session.replayed",
+        "session.reuse_detected",
+        "session.ended",
+    ):
+        (event,) = lines.events(name)
+        assert isinstance(event["user_id"], int)
+        assert len(event["request_id"]) == 32
+    assert len(lines.events("session.rotated")) == 2
+    assert lines.events("session.ended")[0]["reason"] == "reuse_detected"
+    assert lines.events("login.failed")[0]["reason"] == "wrong_password"
+
+
+def test_no_secret_is_ever_logged(logged: Api, lines: Lines) -> None:
+    email = logged.new_user()
+    pair = logged.log_in(email)
+    logged.me(pair["access_token"])
+    logged.me(pair["access_token"] + "x")
+    refreshed = logged.refresh(pair["refresh_token"], key="marked-key").json()
+    logged.refresh(pair["refresh_token"] + "x")
+    logged.http.post("/api/v1/users/", json={"email": "marked-email", "password": PASSWORD, "x": "marked"})
+    logged.http.post(
+        "/api/v1/users/", content=f'{{"password": "{PASSWORD}"', headers={"Content-Type": "application/json"}
+    )
+    logged.token(email, "marked-password")
+    logged.token("marked-email", "marked-password")
+    with browser(logged.base_url, headers={"User-Agent": SECRET_AGENT}) as tab:
+        tab.post("/api/v1/token", data={"username": email, "password": PASSWORD})
+        tab.post("/api/v1/refresh")
+        tab.get("/api/v1/me", params={"token": "marked-query"})
+        tab.post("/api/v1/logout")
+    logged.log_out(refreshed["access_token"])
+
+    written = "\n".join(lines.lines)
+
+    assert written.count("http.request") == 15
+    tokens = (pair["access_token"], pair["refresh_token"], refreshed["refresh_token"])
+    for secret in (PASSWORD, "marked", "Bearer", *tokens, *(token.split(".")[2] for token in tokens)):
+        assert secret not in written
+    assert email not in written
+
+
+def test_a_failure_is_logged_once_with_its_request_id(
+    logged: Api, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr("app.routers.metrics.generate_latest", fail)
+    response = logged.http.get("/metrics")
+
+    assert response.status_code == 500
+    (line,) = [
+        event for event in map(json.loads, lines.lines) if "RuntimeError" in event.get("exception", "")
+    ]
+    assert line["event"] == "request.failed"
+    assert line["request_id"] == response.headers["x-request-id"]
+
+
+@pytest.mark.usefixtures("logged")
+def test_the_libraries_log_in_the_same_format(lines: Lines) -> None:
+    logging.getLogger("uvicorn.error").info("Started", extra={"color_message": "\x1b[36mStarted"})
+
+    (line,) = lines.events("Started")
+    assert line["logger"] == "uvicorn.error"
+    assert "color_message" not in line
+
+
+def test_development_logs_are_text(
+    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", lines)  # pytest has put its own back since the fixture did
+    start_service(log_level="INFO")
+
+    structlog.get_logger("app.test").info("something.happened", user_id=7)
+
+    assert "something.happened" in lines.lines[-1]
+    assert "user_id=7" in lines.lines[-1]

@@ -1,0 +1,104 @@
+import subprocess
+import sys
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect, text
+
+from app.devdb import PROJECT
+from app.models import Base
+from tests.conftest import SECRET_KEY, MakeDatabase, alembic_config
+from tests.support import CLEAN_ENVIRONMENT
+
+
+def test_up_down_and_up_again(make_database: MakeDatabase) -> None:
+    url = make_database()
+    config = alembic_config(url)
+    engine = create_engine(url)
+
+    command.upgrade(config, "head")
+    assert {"users", "refresh_tokens"} <= set(inspect(engine).get_table_names())
+    command.downgrade(config, "base")
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    command.upgrade(config, "head")
+    assert {"users", "refresh_tokens"} <= set(inspect(engine).get_table_names())
+    engine.dispose()
+
+
+def test_the_migrations_and_the_models_agree(database_url: str) -> None:
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+def test_there_is_one_head() -> None:
+    script = ScriptDirectory(str(PROJECT / "alembic"))
+
+    assert len(script.get_heads()) == 1
+
+
+def test_four_migrators_at_once_all_succeed(make_database: MakeDatabase) -> None:
+    url = make_database()
+    environment = CLEAN_ENVIRONMENT | {"DATABASE_URL": url, "SECRET_KEY": SECRET_KEY}
+    command_line = [sys.executable, "-m", "alembic", "upgrade", "head"]
+
+    migrators = [
+        subprocess.Popen(command_line, cwd=PROJECT, env=environment, stderr=subprocess.PIPE) for _ in range(4)
+    ]
+    results = [(migrator.communicate(timeout=60)[1], migrator.returncode) for migrator in migrators]
+
+    assert [status for _, status in results] == [0, 0, 0, 0], results
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
+    engine.dispose()
+
+
+def test_every_constraint_and_index_has_its_name_by_the_convention(database_url: str) -> None:
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        constraints = connection.execute(
+            text(
+                "SELECT conname FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid "
+                "WHERE relname IN ('users', 'refresh_tokens') AND contype <> 'n'"
+            )
+        )
+        indexes = connection.execute(
+            text("SELECT indexname FROM pg_indexes WHERE tablename IN ('users', 'refresh_tokens')")
+        )
+        names = {name for (name,) in [*constraints, *indexes]}
+    engine.dispose()
+
+    assert names == {
+        "pk_users",
+        "uq_users_email",
+        "ck_users_role",
+        "pk_refresh_tokens",
+        "fk_refresh_tokens_user_id_users",
+        "ix_refresh_tokens_user_id",
+        "ck_refresh_tokens_revoked",
+        "ck_refresh_tokens_revoked_reason",
+    }
+
+
+def test_every_foreign_key_has_an_index_and_says_what_a_deletion_does() -> None:
+    for table in Base.metadata.tables.values():
+        indexed = {index.columns.keys()[0] for index in table.indexes}
+        for key in table.foreign_keys:
+            assert key.parent.name in indexed
+            assert key.ondelete is not None
+
+
+def test_the_sql_can_be_read_without_a_database() -> None:
+    environment = CLEAN_ENVIRONMENT | {"DATABASE_URL": "postgresql://nowhere", "SECRET_KEY": SECRET_KEY}
+    command_line = [sys.executable, "-m", "alembic", "upgrade", "head", "--sql"]
+
+    result = subprocess.run(
+        command_line, cwd=PROJECT, env=environment, capture_output=True, check=True, text=True
+    )
+
+    assert "CREATE TABLE refresh_tokens" in result.stdout

@@ -1,0 +1,92 @@
+"""The project's own files agree with each other."""
+
+import hashlib
+import json
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from app.devdb import PROJECT
+
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCK = tomllib.loads((PROJECT / "poetry.lock").read_text(encoding="utf-8"))
+DEV = PYPROJECT["tool"]["poetry"]["group"]["dev"]["dependencies"]
+
+
+def exported(name: str) -> dict[str, tuple[str, set[str]]]:
+    """Package to version and hashes."""
+    text = (PROJECT / "requirements" / name).read_text(encoding="utf-8").replace("\\\n", "")
+    pins = {}
+    for line in text.splitlines():
+        match = re.match(r"([a-z0-9-]+)(?:\[[a-z,]+\])?==(\S+)", line)
+        assert match, line
+        pins[match[1]] = (match[2], set(re.findall(r"--hash=(\S+)", line)))
+    return pins
+
+
+def locked(*groups: str) -> dict[str, tuple[str, set[str]]]:
+    return {
+        package["name"]: (package["version"], {file["hash"] for file in package["files"]})
+        for package in LOCK["package"]
+        if set(package["groups"]) & set(groups)
+    }
+
+
+@pytest.mark.parametrize(("name", "groups"), [("main.txt", ["main"]), ("dev.txt", ["main", "dev"])])
+def test_the_exported_requirements_are_the_lock(name: str, groups: list[str]) -> None:
+    assert exported(name) == locked(*groups)
+
+
+def test_the_lock_is_of_this_pyproject() -> None:
+    """Poetry's own fingerprint: see `Locker._get_content_hash` in poetry/packages/locker.py."""
+    project = {key: PYPROJECT["project"][key] for key in ("requires-python", "dependencies")}
+    relevant = {"project": project, "tool": {"poetry": {"group": PYPROJECT["tool"]["poetry"]["group"]}}}
+    fingerprint = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+    assert LOCK["metadata"]["content-hash"] == fingerprint
+
+
+def test_the_lock_satisfies_every_dependency() -> None:
+    versions = {name: version for name, (version, _) in locked("main", "dev").items()}
+    wanted = [*PYPROJECT["project"]["dependencies"], *(f"{name} ({spec})" for name, spec in DEV.items())]
+
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(versions[requirement.name]), requirement
+
+
+def test_no_lock_names_an_index() -> None:
+    for path in [PROJECT / "poetry.lock", *(PROJECT / "requirements").glob("*.txt")]:
+        text = path.read_text(encoding="utf-8")
+        assert "://" not in text, path
+
+
+def test_every_dependency_has_its_line() -> None:
+    text = (PROJECT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"(?m)^\| `([a-z0-9-]+)`", text))
+    direct: list[Any] = [Requirement(line).name for line in PYPROJECT["project"]["dependencies"]]
+
+    assert documented == {*direct, *DEV}
+
+
+@pytest.mark.parametrize(("package", "file"), [("passlib", "passwords.py"), ("jose", "tokens.py")])
+def test_what_sleeps_is_imported_in_one_file(package: str, file: str) -> None:
+    importers = [
+        path.relative_to(PROJECT)
+        for path in (PROJECT / "app").rglob("*.py")
+        if re.search(rf"(?m)^\s*(from|import) {package}\b", path.read_text(encoding="utf-8"))
+    ]
+
+    assert [str(path) for path in importers] == [f"app/security/{file}"]
+
+
+def test_alembic_is_no_package_of_ours() -> None:
+    assert not (PROJECT / "alembic" / "__init__.py").exists()
+
+
+def test_every_link_in_the_documents_leads_somewhere() -> None:
+    for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"

@@ -1,0 +1,123 @@
+"""A newcomer's first minutes: the README's commands, in a copy of the project, with an empty home."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from app.devdb import PROJECT
+from tests.support import CLEAN_ENVIRONMENT
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+FILES = ("app", "alembic", "alembic.ini", "Makefile", "requirements", "pyproject.toml", ".env.example")
+
+
+def commands(containing: str) -> list[str]:
+    blocks = re.findall(r"(?s)```sh\n(.*?)```", README)
+    (block,) = [block for block in blocks if containing in block]
+    text: str = block.replace("\\\n", " ").strip()
+    return text.split("\n\n" if "\n\n" in text else "\n")
+
+
+@pytest.fixture
+def copy() -> Iterator[Path]:
+    """A checkout whose environment is installed already, as the first `make` of this run did that."""
+    folder = Path(tempfile.mkdtemp(prefix="kanban-auth-"))
+    for name in FILES:
+        source = PROJECT / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
+    (folder / ".venv").symlink_to(Path(sys.prefix))
+    (folder / "home").mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def started(folder: Path, *command: str, ending: signal.Signals) -> Iterator[str]:
+    """Run it as in a terminal until it serves; end it as from a terminal, and find nothing left."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environment = CLEAN_ENVIRONMENT | {"HOME": str(folder / "home"), "PORT": port}
+    command = tuple(part.replace("8000", port) for part in command)
+    with open(folder / "output", "w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    base_url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_healthy(base_url, process)
+        yield base_url
+    finally:
+        os.killpg(process.pid, ending)
+        process.wait(30)
+    left = [each for each in psutil.process_iter(["cmdline"]) if belongs(each, folder)]
+    assert psutil.wait_procs(left, timeout=10)[1] == []
+
+
+def belongs(process: psutil.Process, folder: Path) -> bool:
+    return any(str(folder) in argument for argument in process.info["cmdline"] or [])
+
+
+def wait_until_healthy(base_url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(httpx.ConnectError):
+            assert httpx.get(f"{base_url}/api/v1/health", timeout=30).status_code == 200
+            return
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"ended with {process.wait(0.05)} before it served")
+    pytest.fail("does not serve")
+
+
+def curl(command: str, base_url: str, folder: Path) -> str:
+    command = command.replace("http://127.0.0.1:8000", base_url)
+    return subprocess.run(
+        ["sh", "-c", command], cwd=folder, capture_output=True, check=True, text=True
+    ).stdout
+
+
+def test_make_run_and_the_first_login(copy: Path) -> None:
+    register, log_in, me, refresh, log_out = commands("curl")
+
+    with started(copy, "make", "run", ending=signal.SIGINT) as base_url:
+        user = json.loads(curl(register, base_url, copy))
+        pair = json.loads(curl(log_in, base_url, copy))
+        assert json.loads(curl(me, base_url, copy)) == user
+        assert json.loads(curl(refresh, base_url, copy))["refresh_token"] != pair["refresh_token"]
+        assert curl(log_out, base_url, copy) == "204\n"
+        assert f"Swagger UI: {base_url}/docs" in (copy / "output").read_text(encoding="utf-8")
+
+    with started(copy, "make", "run", ending=signal.SIGTERM) as base_url:
+        assert json.loads(curl(log_in, base_url, copy))["token_type"] == "bearer"
+
+
+def test_the_longhand_without_its_poetry(copy: Path) -> None:
+    lines = commands("poetry install")
+    assert lines.pop(1) == "poetry install"
+    make_env, migrate, serve, test = [line.replace("poetry run ", ".venv/bin/") for line in lines]
+    assert test == ".venv/bin/pytest"
+
+    for line in (make_env, migrate):
+        subprocess.run(line.split(), cwd=copy, env=CLEAN_ENVIRONMENT, check=True)
+    with started(copy, *serve.split(), "--port", "8000", ending=signal.SIGINT) as base_url:
+        assert httpx.get(f"{base_url}/docs").status_code == 200
+
+
+def test_make_alone_lists_the_targets() -> None:
+    result = subprocess.run(["make"], cwd=PROJECT, capture_output=True, check=True, text=True)
+
+    for target in ("run", "test", "check", "bench"):
+        assert re.search(rf"(?m)^{target} +\w", result.stdout)

@@ -1,0 +1,179 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.config import Settings, load_settings
+from app.devdb import PROJECT
+from tests.conftest import SECRET_KEY, make_settings
+from tests.support import CLEAN_ENVIRONMENT
+
+URL = "postgresql://somebody:hidden-password@db:5432/auth"
+
+
+def start(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Load the service as uvicorn does, with this environment alone."""
+    return subprocess.run(
+        [sys.executable, "-m", "uvicorn", "app.main:app", "--app-dir", str(PROJECT), "--port", "0"],
+        cwd=directory,
+        env=CLEAN_ENVIRONMENT | environment,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "complaints"),
+    [
+        ({}, ["DATABASE_URL: is required and not set", "SECRET_KEY: is required and not set"]),
+        ({"DATABASE_URL": URL, "SECRET_KEY": "short-secret"}, ["SECRET_KEY: needs at least 32 bytes"]),
+        ({"DATABASE_URL": URL, "SECRET_KEY": ""}, ["SECRET_KEY: is required and not set"]),
+        (
+            {"DATABASE_URL": "mysql://x", "SECRET_KEY": SECRET_KEY},
+            ["DATABASE_URL: must begin with postgresql://"],
+        ),
+        (
+            {
+                "DATABASE_URL": "hidden-password",
+                "SECRET_KEY": SECRET_KEY,
+                "BCRYPT_ROUNDS": "many",
+                "CORS_ORIGINS": "*",
+                "ENVIRONMENT": "staging",
+            },
+            ["DATABASE_URL: looks like", "BCRYPT_ROUNDS: ", "CORS_ORIGINS: ", "ENVIRONMENT: "],
+        ),
+    ],
+)
+def test_a_start_with_bad_settings_is_one_line_a_variable(
+    tmp_path: Path, environment: dict[str, str], complaints: list[str]
+) -> None:
+    result = start(tmp_path, **environment)
+
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    first, *lines = result.stderr.strip().splitlines()
+    assert first == "The settings are not usable:"
+    assert len(lines) == len(complaints)
+    for complaint in complaints:
+        assert any(line.startswith(complaint) for line in lines), result.stderr
+    assert "hidden-password" not in result.stderr
+    assert "short-secret" not in result.stderr
+
+
+def test_production_is_the_default_and_cookies_are_its() -> None:
+    settings = Settings(_env_file=None, database_url=URL, secret_key=SECRET_KEY)
+
+    assert settings.environment == "production"
+    assert not settings.development
+    assert settings.json_logs
+
+
+@pytest.mark.parametrize(
+    ("given", "origins"),
+    [
+        ("", ()),
+        ("https://a.example.com", ("https://a.example.com",)),
+        ("https://a.example.com, http://localhost:5173/", ("https://a.example.com", "http://localhost:5173")),
+        (
+            '["https://a.example.com","https://B.example.com"]',
+            ("https://a.example.com", "https://b.example.com"),
+        ),
+    ],
+)
+def test_origins_are_a_list_however_it_is_written(given: str, origins: tuple[str, ...]) -> None:
+    assert make_settings(database_url=URL, cors_origins=given).cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    "given", ["*", "null", "board.example.com", "ftp://x", "https://a.example.com/path", "[oops"]
+)
+def test_what_is_no_origin_is_refused(given: str) -> None:
+    with pytest.raises(ValidationError):
+        make_settings(database_url=URL, cors_origins=given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["postgres://u@h/d", "postgresql://u@h/d", "postgresql+psycopg2://u@h/d"],
+)
+def test_every_spelling_of_a_postgres_url_uses_psycopg2(given: str) -> None:
+    settings = make_settings(database_url=given)
+
+    assert settings.database_url.get_secret_value() == "postgresql+psycopg2://u@h/d"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"secret_key": "-----BEGIN PRIVATE KEY-----" + "x" * 32},
+        {"log_level": "LOUD"},
+        {"web_concurrency": 0},
+        {"jwt_algorithm": "none"},
+        {"bcrypt_rounds": 3},
+    ],
+)
+def test_unusable_values_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        make_settings(database_url=URL, **values)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        make_settings(database_url=URL).bcrypt_rounds = 4  # type: ignore[misc] # that is the point
+
+
+def test_no_secret_is_printed() -> None:
+    printed = repr(make_settings(database_url=URL))
+
+    assert "hidden-password" not in printed
+    assert SECRET_KEY not in printed
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(
+        f"DATABASE_URL={URL}\nSECRET_KEY={SECRET_KEY}\nBCRYPT_ROUNDS=5\nLOG_LEVEL=debug\nUNKNOWN=1\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BCRYPT_ROUNDS", "6")
+
+    settings = load_settings()
+
+    assert (settings.bcrypt_rounds, settings.log_level) == (6, "DEBUG")
+
+
+def test_the_example_names_every_setting_with_its_default_and_why() -> None:
+    lines = (PROJECT / ".env.example").read_text(encoding="utf-8").splitlines()
+    documented = {}
+    for line, before in zip(lines[1:], lines, strict=False):
+        if match := re.fullmatch(r"#? ?([A-Z_]+)=(.*)", line):
+            assert before.startswith("# "), f"{match[1]} lacks its line of why"
+            documented[match[1].lower()] = match[2]
+
+    assert set(documented) == set(Settings.model_fields)
+    for name, field in Settings.model_fields.items():
+        if name == "environment":
+            assert documented[name] == "development"  # what the example is for; the default is production
+        elif field.is_required() or field.default in (None, ()):
+            assert documented[name] == ""
+        else:
+            assert documented[name] == str(field.default).lower() or documented[name] == str(field.default)
+
+
+def test_the_example_is_usable_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = PROJECT / ".env.example"
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
+    monkeypatch.chdir(tmp_path)
+
+    settings = Settings(_env_file=example)
+
+    assert settings.development
