@@ -1,0 +1,223 @@
+"""The service in production settings, one worker, beside its limits: `make bench`.
+
+Each pair is measured alternately, several rounds in one run, and medians are compared, as the
+machine's own noise is larger than many a difference. CPU is the server process's own.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import bcrypt
+import httpx
+import uvloop
+
+from app import devdb
+from benchmarks.client import Request, Result, drive, get, log_in, refresh
+
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+SECONDS = 3.0
+CONNECTIONS = 16
+EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen[bytes]
+    port: int
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def rss_mib(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+@dataclass
+class Line:
+    """Medians over the rounds; times in milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+    cpu: float
+
+
+@contextmanager
+def serve(app: str, environment: dict[str, str]) -> Iterator[Server]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log"]
+    process = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
+    server = Server(process, port)
+    try:
+        wait_for(server)
+        yield server
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(server: Server) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and server.process.poll() is None:
+        try:
+            httpx.get(server.url("/docs"))
+        except httpx.ConnectError:
+            time.sleep(0.05)
+        else:
+            return
+    raise SystemExit(f"port {server.port} does not answer")
+
+
+def measure(server: Server, prepare: Callable[[], list[Request]], seconds: float = SECONDS) -> Line:
+    requests = prepare()
+    cpu = server.cpu_seconds()
+    result = run(server, requests, seconds)
+    used = (server.cpu_seconds() - cpu) * 1000 / max(1, len(result.latencies) + result.refused)
+    return Line(result.rate, result.p50, result.p99, used)
+
+
+def run(server: Server, requests: list[Request], seconds: float, pause: float = 0) -> Result:
+    return uvloop.run(drive(server.port, requests, seconds, pause))
+
+
+def compare(*calls: Callable[[], Line]) -> list[Line]:
+    """Alternately, so that a slow minute of the machine is everybody's."""
+    rounds = [[call() for call in calls] for _ in range(ROUNDS)]
+    return [
+        Line(*(median(getattr(line, name) for line in lines) for name in ("rate", "p50", "p99", "cpu")))
+        for lines in zip(*rounds, strict=True)
+    ]
+
+
+def bare_bcrypt(seconds: float = SECONDS) -> Line:
+    """Hashes a second, on all cores."""
+    salt = bcrypt.gensalt(12)
+    until = time.perf_counter() + seconds
+    begin = time.perf_counter()
+
+    def work(_: int) -> int:
+        done = 0
+        while time.perf_counter() < until:
+            bcrypt.hashpw(PASSWORD.encode(), salt)
+            done += 1
+        return done
+
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(cores) as threads:
+        hashes = sum(threads.map(work, range(cores)))
+    rate = hashes / (time.perf_counter() - begin)
+    return Line(rate, cores * 1000 / rate, cores * 1000 / rate, cores * 1000 / rate)
+
+
+def row(name: str, line: Line) -> None:
+    print(f"{name:34}{line.rate:10.1f}{line.p50:10.2f}{line.p99:10.2f}{line.cpu:12.3f}")
+
+
+def verdict(name: str, value: float, bar: float, *, at_least: bool) -> None:
+    good = value >= bar if at_least else value <= bar
+    sign = ">=" if at_least else "<="
+    print(f"{'ok  ' if good else 'MISS'} {name}: {value:.2f} (bar {sign} {bar})")
+
+
+def pairs(service: Server, number: int) -> list[dict[str, str]]:
+    form = {"username": EMAIL, "password": PASSWORD}
+    return [httpx.post(service.url("/api/v1/token"), data=form).json() for _ in range(number)]
+
+
+def bench(service: Server, limits: Server) -> None:
+    httpx.post(service.url("/api/v1/users/"), json={"email": EMAIL, "password": PASSWORD}, timeout=10)
+    sessions = pairs(service, CONNECTIONS)
+    access = sessions[0]["access_token"]
+
+    def many(request: Request) -> Callable[[], list[Request]]:
+        return lambda: [request] * CONNECTIONS
+
+    def rotating() -> list[Request]:
+        return [refresh(pair["refresh_token"]) for pair in pairs(service, CONNECTIONS)]
+
+    print(f"{'':34}{'requests/s':>10}{'p50 ms':>10}{'p99 ms':>10}{'CPU ms/req':>12}")
+    static, select, health, me, rotation = compare(
+        lambda: measure(limits, many(get("/static"))),
+        lambda: measure(limits, many(get("/select"))),
+        lambda: measure(service, many(get("/api/v1/health"))),
+        lambda: measure(service, many(get("/api/v1/me", access))),
+        lambda: measure(service, rotating),
+    )
+    hashing, token = compare(
+        bare_bcrypt, lambda: measure(service, lambda: [log_in(EMAIL, PASSWORD)] * 8, SECONDS * 2)
+    )
+    for name, line in [
+        ("limit: same JSON", static),
+        ("limit: same JSON, one SELECT", select),
+        ("health", health),
+        ("me", me),
+        ("refresh", rotation),
+        ("limit: bare bcrypt, all cores", hashing),
+        ("token", token),
+    ]:
+        row(name, line)
+    idle, busy = me_beside_logins(service, access)
+    print(f"me, 4 clients at 50/s each: p99 {idle:.2f} ms idle, {busy:.2f} ms while logins queue")
+    print()
+    verdict("me / one SELECT", me.rate / select.rate, 0.7, at_least=True)
+    verdict("refresh / one SELECT", rotation.rate / select.rate, 0.5, at_least=True)
+    verdict("token / bare bcrypt", token.rate / hashing.rate, 0.9, at_least=True)
+    verdict("me p99 while logins queue / idle", busy / idle, 3, at_least=False)
+    verdict("RSS of the worker, MiB", service.rss_mib(), 120, at_least=False)
+
+
+def me_beside_logins(service: Server, access: str) -> tuple[float, float]:
+    """The p99 of /me in milliseconds, with and without a queue of logins beside it."""
+    requests = [get("/api/v1/me", access)] * 4
+
+    async def beside() -> Result:
+        logins = asyncio.ensure_future(drive(service.port, [log_in(EMAIL, PASSWORD)] * 20, SECONDS * 2))
+        await asyncio.sleep(0.5)
+        result = await drive(service.port, requests, SECONDS, pause=0.02)
+        await logins
+        return result
+
+    rounds = [
+        (run(service, requests, SECONDS, pause=0.02).p99, uvloop.run(beside()).p99) for _ in range(ROUNDS)
+    ]
+    return median(idle for idle, _ in rounds), median(busy for _, busy in rounds)
+
+
+def main() -> None:
+    data = Path(tempfile.mkdtemp(prefix="kanban-auth-"))
+    url = devdb.attach(data)
+    environment = {
+        "ENVIRONMENT": "production",
+        "DATABASE_URL": url,
+        "LIBPQ_URL": url,
+        "SECRET_KEY": secrets.token_hex(32),
+        "BCRYPT_ROUNDS": "12",
+    }
+    alembic = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    subprocess.run(alembic, env=os.environ | environment, check=True)
+    with serve("app.main:app", environment) as service, serve("benchmarks.limits:app", environment) as limits:
+        bench(service, limits)
+    devdb.detach(data)
+
+
+if __name__ == "__main__":
+    main()
