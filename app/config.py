@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         production = info.data.get("environment") != "development"
         if production and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"needs at least {MIN_SECRET_BYTES} bytes; try: openssl rand -hex 32")
-        if value.get_secret_value().startswith(("-----BEGIN", "ssh-")):
+        if any(mark in value.get_secret_value() for mark in ("-----BEGIN", "ssh-", "ecdsa-")):
             raise ValueError("is a random string, not a PEM or SSH key; try: openssl rand -hex 32")
         return value
 

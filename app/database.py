@@ -134,18 +134,28 @@ def _is_passing(error: PoolTimeout | DBAPIError) -> bool:
     return isinstance(error, OperationalError | InterfaceError) and sqlstate(error) not in _CONFLICTS
 
 
+def _reason(error: PoolTimeout | DBAPIError) -> str:
+    if isinstance(error, PoolTimeout):
+        return "no connection free"
+    return " ".join(filter(None, (type(error.orig).__name__, sqlstate(error))))
+
+
 def retry_conflicts(work: Callable[P, T]) -> Callable[P, T]:
-    """Do it again from its begin after a serialization failure or a deadlock."""
+    """Do it again from its begin after a serialization failure or a deadlock.
+
+    Raises DatabaseUnavailable when the conflict stays.
+    """
 
     @wraps(work)
     def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
-        for _ in range(ATTEMPTS - 1):
+        for _ in range(ATTEMPTS):
             try:
                 return work(*args, **kwargs)
             except DBAPIError as error:
                 if sqlstate(error) not in _CONFLICTS:
                     raise
-        return work(*args, **kwargs)
+                conflict = error
+        raise DatabaseUnavailable(_reason(conflict)) from conflict
 
     return attempt
 
@@ -173,7 +183,7 @@ class Database:
                 return result.all() if result.returns_rows else ()
         except (PoolTimeout, DBAPIError) as error:
             if _is_passing(error):
-                raise DatabaseUnavailable from error
+                raise DatabaseUnavailable(_reason(error)) from error
             raise
 
     @contextmanager
@@ -185,5 +195,5 @@ class Database:
                 yield connection
         except (PoolTimeout, DBAPIError) as error:
             if _is_passing(error):
-                raise DatabaseUnavailable from error
+                raise DatabaseUnavailable(_reason(error)) from error
             raise

@@ -38,6 +38,7 @@ class Services:
     metrics: Metrics
     fence: HashingFence
     threads: Threads
+    health_thread: Threads
     users: UserService
     sessions: SessionService
     rotation: RotationService

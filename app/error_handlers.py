@@ -10,20 +10,27 @@ from starlette.responses import JSONResponse, Response
 
 from app.dependencies import services_of
 from app.errors import (
+    DatabaseUnavailable,
     InternalError,
     InvalidInput,
+    MethodNotAllowed,
+    NotFound,
     PasswordTooShort,
+    PayloadTooLarge,
     ServiceError,
     TokenRefused,
     Unauthenticated,
     Unavailable,
 )
 from app.schemas.cookies import clear_auth_cookies
-from app.schemas.errors import STATUS, status_of
+from app.schemas.errors import status_of
 
 log = structlog.get_logger(__name__)
 
-_BY_STATUS = {status: error for error, status in STATUS.items()}
+# What Starlette and FastAPI raise themselves; anything else of theirs is unforeseen.
+_BY_STATUS = {
+    status_of(error): error for error in (InvalidInput, NotFound, MethodNotAllowed, PayloadTooLarge)
+}
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -34,6 +41,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
+    if isinstance(error, DatabaseUnavailable):
+        log.warning("database.unavailable", reason=error.reason)
     return _respond(request, error)
 
 

@@ -141,4 +141,10 @@ class HashingQueueFull(Unavailable):
 
 
 class DatabaseUnavailable(Unavailable):
+    """`reason` is for operators: a class of error and its SQLSTATE, without any data."""
+
     retry_after = 2
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.config
+import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -11,6 +12,9 @@ import structlog
 from structlog.typing import Processor
 
 _LEVELS = logging.getLevelNamesMapping()
+_DETAIL = re.compile(
+    r"^DETAIL:.*?(?=^HINT|^CONTEXT|^\[SQL|^The above|^\(Background|\Z)", re.MULTILINE | re.DOTALL
+)
 _encode = json.JSONEncoder(default=str).encode
 
 _shared: list[Processor] = [
@@ -53,9 +57,15 @@ def configure_logging(*, level: str, json: bool) -> None:
 
 
 def _renderer(*, json: bool) -> list[Processor]:
-    if json:
-        return [structlog.processors.format_exc_info, _to_json]
-    return [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
+    line = _to_json if json else structlog.dev.ConsoleRenderer(colors=False)
+    return [structlog.processors.format_exc_info, _hide_rows, line]
+
+
+def _hide_rows(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """PostgreSQL quotes the row that it refuses: emails and hashes."""
+    if "exception" in event:
+        event["exception"] = _DETAIL.sub("DETAIL: (hidden)\n", event["exception"])
+    return event
 
 
 def _to_json(_: object, __: str, event: MutableMapping[str, Any]) -> str:

@@ -15,12 +15,14 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from app import database, devdb
+from app.application import create_app
 from app.database import Database, connect, retry_conflicts, sqlstate
 from app.errors import DatabaseUnavailable
-from tests.conftest import MakeDatabase, MakeService, alembic_config
-from tests.support import Api, at_once, error_of
+from tests.conftest import MakeDatabase, MakeService, alembic_config, make_settings
+from tests.support import Api, at_once, error_of, serve
 
 PROBE = text("SELECT 1")
+HEALTH = "/api/v1/health"
 
 
 class OwnServer:
@@ -242,7 +244,7 @@ def test_a_deadlock_is_tried_again(make_database: MakeDatabase) -> None:
     db.engine.dispose()
 
 
-def test_a_conflict_that_stays_is_raised_after_three_attempts() -> None:
+def test_a_conflict_that_stays_is_503_after_three_attempts() -> None:
     engine = create_engine("postgresql+psycopg2://")
     attempts = []
 
@@ -254,10 +256,11 @@ def test_a_conflict_that_stays_is_raised_after_three_attempts() -> None:
         attempts.append(engine)
         raise DBAPIError("SELECT", {}, Conflict())
 
-    with pytest.raises(DBAPIError):
+    with pytest.raises(DatabaseUnavailable, match="Temporarily unavailable") as caught:
         work()
 
     assert len(attempts) == 3
+    assert caught.value.reason == "Conflict 40001"
 
 
 def test_options_in_the_url_are_kept(database_url: str) -> None:
@@ -272,3 +275,32 @@ def test_a_burst_over_the_pool_is_served(api: Api) -> None:
     token = api.log_in()["access_token"]
 
     assert {response.status_code for response in at_once(80, lambda _: api.me(token))} == {200}
+
+
+def test_a_locked_table_stops_neither_health_nor_the_queue(
+    start_service: MakeService, engine: Engine
+) -> None:
+    api = start_service()
+    services = api.app.state.services
+    services.threads._patience = 0.5
+    pair = api.log_in()
+
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as holder:
+        holder.execute(text("LOCK TABLE refresh_tokens"))
+        responses = at_once(20, lambda n: api.refresh(pair["refresh_token"]) if n else api.http.get(HEALTH))
+        holder.rollback()
+
+    assert responses[0].status_code == 200
+    assert {error_of(response) for response in responses[1:]} == {(503, "unavailable")}
+    assert {int(response.headers["retry-after"]) > 0 for response in responses[1:]} == {True}
+
+
+def test_an_application_serves_again_after_it_was_shut_down(database_url: str) -> None:
+    app = create_app(make_settings(database_url=database_url))
+
+    for _ in range(2):
+        with serve(app) as base_url:
+            api = Api(base_url, app)
+            assert api.http.get(HEALTH).status_code == 200
+            assert api.me(api.log_in()["access_token"]).status_code == 200
+            api.http.close()

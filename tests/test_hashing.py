@@ -130,8 +130,10 @@ def test_an_invalid_request_does_not_wait_for_a_hash(start_service: MakeService)
     fence._admitted = fence._limit
 
     full = busy.http.post("/api/v1/users/", json={"email": new_email(), "password": PASSWORD})
+    short = busy.register(password="short")
     invalid = busy.http.post("/api/v1/users/", json={"email": "nonsense", "password": PASSWORD})
 
     assert error_of(full) == (503, "unavailable")
     assert int(full.headers["retry-after"]) > 0
+    assert error_of(short) == (400, "validation_error")
     assert error_of(invalid) == (400, "validation_error")

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import structlog
+from alembic import command
+from sqlalchemy import create_engine, text
 
 from app.logs import configure_logging
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, bearer, browser
+from tests.conftest import MakeDatabase, MakeService, alembic_config
+from tests.support import PASSWORD, Api, bearer, browser, error_of
 
 SECRET_AGENT = "marked-user-agent"
 
@@ -148,3 +150,38 @@ def test_development_logs_are_text(
 
     assert "something.happened" in lines.lines[-1]
     assert "user_id=7" in lines.lines[-1]
+
+
+def test_an_outage_is_explained(
+    start_service: MakeService, api: Api, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = "postgresql://nobody@127.0.0.1:1/nowhere"
+    token = api.log_in()["access_token"]
+    monkeypatch.setattr("sys.stdout", lines)
+    away = start_service(database_url=nowhere, log_format="json", log_level="INFO")
+
+    away.me(token)
+
+    (line,) = lines.events("database.unavailable")
+    assert line["level"] == "warning"
+    assert line["reason"] == "OperationalError"
+
+
+def test_a_row_that_the_database_refuses_is_not_quoted(
+    start_service: MakeService, make_database: MakeDatabase, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_database()
+    command.upgrade(alembic_config(url), "head")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("ALTER TABLE users ADD COLUMN unknown int NOT NULL"))
+    engine.dispose()
+    monkeypatch.setattr("sys.stdout", lines)
+    api = start_service(database_url=url, log_format="json")
+
+    assert error_of(api.register("quoted@example.com")) == (500, "internal_error")
+
+    (line,) = lines.events("request.failed")
+    assert "NotNullViolation" in line["exception"]
+    assert "quoted@" not in line["exception"]
+    assert "bcrypt" not in line["exception"]

@@ -88,6 +88,12 @@ def has_examples(schema: dict[str, Any]) -> bool:
     )
 
 
+def test_the_minimum_length_of_a_password_is_documented(document: dict[str, Any]) -> None:
+    password = document["components"]["schemas"]["NewUser"]["properties"]["password"]
+
+    assert (password["minLength"], password["maxLength"]) == (8, 1024)
+
+
 def test_authorize_asks_for_email_and_password(document: dict[str, Any]) -> None:
     scheme = document["components"]["securitySchemes"]["Password"]
 

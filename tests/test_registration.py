@@ -132,3 +132,20 @@ def test_a_refusal_echoes_nothing(api: Api) -> None:
     assert error_of(response) == (400, "validation_error")
     assert "s3cr3t" not in response.text
     assert all(set(problem) == {"loc", "msg", "type"} for problem in response.json()["detail"])
+
+
+def test_a_password_that_is_slow_to_normalize_is_not_normalized(api: Api) -> None:
+    response = api.register(password="\u0301" * 14000 + "\u0327" * 14000)
+
+    assert error_of(response) == (400, "validation_error")
+    assert [problem["type"] for problem in response.json()["detail"]] == ["too_long"]
+
+
+def test_a_broken_password_is_not_quoted(api: Api) -> None:
+    body = json.dumps({"email": new_email(), "password": "secret12\ud800x"})
+
+    response = api.http.post("/api/v1/users/", content=body, headers={"Content-Type": "application/json"})
+
+    assert error_of(response) == (400, "validation_error")
+    assert "d800" not in response.text
+    assert "position" not in response.text

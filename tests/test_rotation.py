@@ -354,6 +354,7 @@ def test_the_next_access_token_carries_a_new_role(api: Api, engine: Engine) -> N
 
 def test_a_login_that_overlaps_the_disabling_of_its_user_opens_no_session(api: Api, engine: Engine) -> None:
     email = api.new_user()
+    refused = api.metric("app_login_failures_total", reason="disabled")
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as admin:
         admin.execute(text("UPDATE users SET is_active = false WHERE email = :email"), {"email": email})
 
@@ -367,6 +368,7 @@ def test_a_login_that_overlaps_the_disabling_of_its_user_opens_no_session(api: A
         responses = at_once(2, lambda n: api.token(email) if n else commit_when_blocked())
 
     assert error_of(responses[1]) == (401, "invalid_credentials")
+    assert api.metric("app_login_failures_total", reason="disabled") == refused + 1
 
 
 def test_a_forged_token_is_refused_before_the_database_is_asked(start_service: MakeService) -> None:

@@ -112,6 +112,7 @@ def test_every_spelling_of_a_postgres_url_uses_psycopg2(given: str) -> None:
     "values",
     [
         {"secret_key": "-----BEGIN PRIVATE KEY-----" + "x" * 32},
+        {"secret_key": "a-long-ssh-rsa-flavoured-secret-of-ours"},
         {"log_level": "LOUD"},
         {"web_concurrency": 0},
         {"jwt_algorithm": "none"},

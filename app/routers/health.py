@@ -2,7 +2,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from app.dependencies import ServicesDep
-from app.errors import DatabaseUnavailable
+from app.errors import Unavailable
 from app.schemas.errors import responses
 from app.schemas.health import Healthy, Unhealthy
 
@@ -20,8 +20,8 @@ router = APIRouter(prefix="/api/v1/health", tags=["operations"])
 )
 async def read_health(services: ServicesDep) -> Healthy | JSONResponse:
     try:
-        await services.threads.run(services.health.check)
-    except DatabaseUnavailable as error:
+        await services.health_thread.run(services.health.check)
+    except Unavailable as error:
         retry = {"Retry-After": str(error.retry_after)}
         return JSONResponse(Unhealthy().model_dump(), status_code=503, headers=retry)
     return Healthy()

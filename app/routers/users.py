@@ -25,6 +25,7 @@ router = APIRouter(prefix="/api/v1", tags=["users"])
 async def register_user(new_user: NewUser, services: ServicesDep) -> UserOut:
     """Opens an account with the role `user`. Log in at `/api/v1/token` next."""
     password = new_user.password.get_secret_value()
+    services.users.passwords.check_new(password)
     account = await services.fence.run(services.users.register, new_user.email, password)
     return UserOut.model_validate(account)
 

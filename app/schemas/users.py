@@ -20,7 +20,7 @@ Email = Annotated[
 
 class NewUser(BaseModel):
     email: Email
-    password: Password
+    password: Password = Field(description="Any Unicode, 1024 bytes at most; never trimmed.")
 
 
 class UserOut(BaseModel):

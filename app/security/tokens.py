@@ -25,12 +25,12 @@ _MALFORMED = (JOSEError, KeyError, ValueError, TypeError, AttributeError, Recurs
 
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
-    """Times are Unix seconds; `session_id` is None in a token that a sibling minted without one."""
+    """Times are Unix seconds; `session_id` is None in a token that a sibling minted without one of ours."""
 
     user_id: int
     role: str
     session_id: UUID | None
-    token_id: UUID
+    token_id: str
     issued_at: int
     expires_at: int
 
@@ -76,8 +76,8 @@ def decode_access(token: str, keys: TokenKeys, now: float) -> AccessClaims:
         claims = AccessClaims(
             user_id=_user_id(payload),
             role=str(payload.get("role", "")),
-            session_id=UUID(payload["sid"]) if "sid" in payload else None,
-            token_id=UUID(payload["jti"]),
+            session_id=_session_id(payload),
+            token_id=_token_id(payload),
             issued_at=payload["iat"],
             expires_at=payload["exp"],
         )
@@ -170,6 +170,19 @@ def _is_canonical(segment: str) -> bool:
 
 def _from_base64url(segment: str) -> bytes:
     return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+
+
+def _session_id(payload: dict[str, Any]) -> UUID | None:
+    try:
+        return UUID(payload["sid"])
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _token_id(payload: dict[str, Any]) -> str:
+    if not isinstance(payload["jti"], str) or not payload["jti"]:
+        raise ValueError("not a token id")
+    return payload["jti"]
 
 
 def _user_id(payload: dict[str, Any]) -> int:

@@ -13,6 +13,7 @@ from app.security.passwords import PasswordScheme, normalize_password
 from app.services.threads import Threads
 
 QUEUE_PER_SLOT: Final = 25  # at 12 rounds the last in the queue waits about 7 s
+PATIENCE_SECONDS: Final = 30
 _NICENESS = 10
 
 P = ParamSpec("P")
@@ -27,12 +28,15 @@ class PasswordService:
     min_length: int
     metrics: Metrics
 
+    def check_new(self, password: str) -> None:
+        """Cheap, so that nobody waits in a queue to hear it. Raises PasswordTooShort."""
+        if len(normalize_password(password)) < self.min_length:
+            raise PasswordTooShort(self.min_length)
+
     def hash_new(self, password: str) -> str:
         """Raises PasswordTooShort."""
-        normalized = normalize_password(password)
-        if len(normalized) < self.min_length:
-            raise PasswordTooShort(self.min_length)
-        return self._hash(normalized)
+        self.check_new(password)
+        return self._hash(password)
 
     def verify(self, password: str, hashed: str | None) -> bool:
         """Costs one hash, also when there is nothing to compare with."""
@@ -43,11 +47,11 @@ class PasswordService:
         """A stronger hash of a password that was just verified, where `hashed` is an outdated one."""
         if not self.scheme.is_outdated(hashed):
             return None
-        return self._hash(normalize_password(password))
+        return self._hash(password)
 
-    def _hash(self, normalized: str) -> str:
+    def _hash(self, password: str) -> str:
         with self.metrics.hash_duration.time():
-            return self.scheme.hash(normalized)
+            return self.scheme.hash(normalize_password(password))
 
 
 class HashingFence:
@@ -62,7 +66,9 @@ class HashingFence:
         self._limit = self.slots * (1 + QUEUE_PER_SLOT)
         self._admitted = 0
         self._queue = metrics.hash_queue
-        self._threads = Threads(self.slots, "hashing", initializer=_lower_priority)
+        self._threads = Threads(
+            self.slots, "hashing", patience_seconds=PATIENCE_SECONDS, initializer=_lower_priority
+        )
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Raises HashingQueueFull at once where waiting would take too long."""

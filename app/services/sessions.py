@@ -10,7 +10,6 @@ from sqlalchemy import DateTime, Row, bindparam, case, insert, select, update
 
 from app.clock import Clock
 from app.database import Database
-from app.errors import InvalidCredentials
 from app.metrics import Metrics
 from app.models import LoginSession, User
 from app.models.sessions import EndReason
@@ -101,7 +100,7 @@ class SessionService:
             },
         )
         if not rows:  # disabled, deleted, or given another password since it was verified
-            raise InvalidCredentials
+            raise self.users.refusal("disabled", user.id)
         self.metrics.logins.labels("password").inc()
         log.info("login.succeeded", user_id=user.id, session_id=str(session_id))
         refresh = RefreshClaims(user.id, session_id, token_id, unix_seconds(now), unix_seconds(expires_at))

@@ -6,28 +6,53 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from app.errors import Unavailable
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Threads:
-    """A fixed number of threads; who waits for one holds nothing.
+    """A fixed number of threads; who waits for one holds nothing, and not for ever.
 
     Few threads that wait on I/O do more than many that wait for the interpreter's lock, and a third
     of what each request would pay for a turn in AnyIO's pool.
     """
 
-    def __init__(self, number: int, name: str, *, initializer: Callable[[], None] | None = None) -> None:
-        self._executor = ThreadPoolExecutor(number, name, initializer=initializer)
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        *,
+        patience_seconds: float,
+        initializer: Callable[[], None] | None = None,
+    ) -> None:
+        self._patience = patience_seconds
+        self._make: Callable[[], ThreadPoolExecutor] = lambda: ThreadPoolExecutor(
+            number, name, initializer=initializer
+        )
+        self._executor: ThreadPoolExecutor | None = None
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls it with the context of the request."""
+        """Calls it with the context of the request.
+
+        Raises Unavailable when there is no result in time; work that has begun goes on to its end.
+        """
+        if self._executor is None:
+            self._executor = self._make()
         context = contextvars.copy_context()
 
         def call() -> T:
             return context.run(work, *args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        try:
+            async with asyncio.timeout(self._patience):
+                return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        except TimeoutError:
+            raise Unavailable from None
 
     def close(self) -> None:
-        self._executor.shutdown(cancel_futures=True)
+        """Until the next `run`."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+            self._executor = None

@@ -39,7 +39,7 @@ class TokenIssuer:
             user_id=refresh.user_id,
             role=role,
             session_id=refresh.session_id,
-            token_id=uuid4(),
+            token_id=str(uuid4()),
             issued_at=issued_at,
             expires_at=issued_at + lifetime,
         )

@@ -85,11 +85,11 @@ class UserService:
         user = rows[0] if rows else None
         matches = self.passwords.verify(password, user.hashed_password if user else None)
         if user is None:
-            raise self._refusal("unknown_email", None)
+            raise self.refusal("unknown_email", None)
         if not matches:
-            raise self._refusal("wrong_password", user.id)
+            raise self.refusal("wrong_password", user.id)
         if not user.is_active:
-            raise self._refusal("disabled", user.id)
+            raise self.refusal("disabled", user.id)
         renewed = self.passwords.renew(password, user.hashed_password)
         if renewed is None:
             return VerifiedUser(user.id, user.hashed_password)
@@ -105,7 +105,8 @@ class UserService:
             raise InvalidToken
         return Account._make(rows[0])
 
-    def _refusal(self, reason: str, user_id: int | None) -> InvalidCredentials:
+    def refusal(self, reason: str, user_id: int | None) -> InvalidCredentials:
+        """Counted and logged with its reason, which the client never hears."""
         self.metrics.login_failures.labels(reason).inc()
         log.warning("login.failed", reason=reason, user_id=user_id)
         return InvalidCredentials()
