@@ -37,9 +37,8 @@ from app.services.tokens import Lifetimes, TokenIssuer
 from app.services.users import UserService
 
 MAX_BODY_BYTES: Final = 64 * 1024
-DATABASE_THREADS: Final = 4
-DATABASE_PATIENCE_SECONDS: Final = 6
-HEALTH_PATIENCE_SECONDS: Final = 1.8
+DATABASE_THREADS: Final = 2
+DATABASE_PATIENCE_SECONDS: Final = 3
 DESCRIPTION: Final = """
 Accounts, sessions and tokens of the Kanban app.
 
@@ -125,7 +124,7 @@ def build_services(settings: Settings, database: Database, clock: Clock) -> Serv
         metrics=metrics,
         fence=HashingFence(workers=settings.web_concurrency, metrics=metrics),
         threads=Threads(DATABASE_THREADS, "database", patience_seconds=DATABASE_PATIENCE_SECONDS),
-        health_thread=Threads(1, "health", patience_seconds=HEALTH_PATIENCE_SECONDS),
+        health_thread=Threads(1, "health", patience_seconds=DATABASE_PATIENCE_SECONDS),
         users=accounts,
         sessions=logins,
         rotation=RotationService(database, logins, issuer, leeway, clock, metrics),

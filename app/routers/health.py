@@ -1,3 +1,6 @@
+import asyncio
+from typing import Final
+
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
@@ -5,6 +8,8 @@ from app.dependencies import ServicesDep
 from app.errors import Unavailable
 from app.schemas.errors import responses
 from app.schemas.health import Healthy, Unhealthy
+
+PATIENCE_SECONDS: Final = 1.8
 
 router = APIRouter(prefix="/api/v1/health", tags=["operations"])
 
@@ -20,9 +25,10 @@ router = APIRouter(prefix="/api/v1/health", tags=["operations"])
 )
 async def read_health(services: ServicesDep) -> Healthy | JSONResponse:
     try:
-        await services.health_thread.run(services.health.check)
-    except Unavailable as error:
-        retry = {"Retry-After": str(error.retry_after)}
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await services.health_thread.run(services.health.check)
+    except (Unavailable, TimeoutError):
+        retry = {"Retry-After": str(Unavailable.retry_after)}
         return JSONResponse(Unhealthy().model_dump(), status_code=503, headers=retry)
     return Healthy()
 

@@ -52,33 +52,35 @@ class ClearsCookies(APIRoute):
         return clearing
 
 
-def _answer(pair: TokenPair, response: Response, settings: Settings) -> TokenPairOut:
-    response.headers["Cache-Control"] = "no-store"  # RFC 6749 §5.1
+def _answer(pair: TokenPair, settings: Settings) -> Response:
     out = TokenPairOut.model_validate(pair)
+    response = Response(out.model_dump_json(), media_type="application/json")
+    response.headers["Cache-Control"] = "no-store"  # RFC 6749 §5.1
     set_auth_cookies(response, out, settings)
-    return out
+    return response
 
 
 @router.post(
     "/token",
     summary="Log in",
+    response_model=TokenPairOut,
     responses=responses(InvalidInput, InvalidCredentials, PayloadTooLarge, Unavailable),
 )
 async def create_token(
     form: Annotated[LoginForm, Form()],
     services: ServicesDep,
     client: ClientDep,
-    response: Response,
-) -> TokenPairOut:
+) -> Response:
     """Opens a session and answers with its token pair, in the body and as HttpOnly cookies."""
     password = form.password.get_secret_value()
     pair = await services.fence.run(services.sessions.log_in, form.username, password, client)
-    return _answer(pair, response, services.settings)
+    return _answer(pair, services.settings)
 
 
 @router.post(
     "/refresh",
     summary="Refresh",
+    response_model=TokenPairOut,
     responses=responses(
         InvalidInput,
         NotAuthenticated,
@@ -93,12 +95,11 @@ async def refresh_token(
     token: PresentedRefreshToken,
     services: ServicesDep,
     client: ClientDep,
-    response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> TokenPairOut:
+) -> Response:
     """Trades a refresh token, good once, for a new pair."""
     pair = await services.threads.run(services.rotation.refresh, token, idempotency_key, client)
-    return _answer(pair, response, services.settings)
+    return _answer(pair, services.settings)
 
 
 async def log_out(who: WhoLogsOut, services: ServicesDep) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import ParamSpec, TypeVar
 
 from app.errors import Unavailable
@@ -13,7 +14,7 @@ T = TypeVar("T")
 
 
 class Threads:
-    """A fixed number of threads; who waits for one holds nothing, and not for ever.
+    """A fixed number of threads; who waits for one holds nothing else.
 
     Few threads that wait on I/O do more than many that wait for the interpreter's lock, and a third
     of what each request would pay for a turn in AnyIO's pool.
@@ -36,20 +37,19 @@ class Threads:
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls it with the context of the request.
 
-        Raises Unavailable when there is no result in time; work that has begun goes on to its end.
+        Raises Unavailable when no thread was free in time.
         """
         if self._executor is None:
             self._executor = self._make()
         context = contextvars.copy_context()
+        deadline = monotonic() + self._patience
 
         def call() -> T:
+            if monotonic() > deadline:
+                raise Unavailable
             return context.run(work, *args, **kwargs)
 
-        try:
-            async with asyncio.timeout(self._patience):
-                return await asyncio.get_running_loop().run_in_executor(self._executor, call)
-        except TimeoutError:
-            raise Unavailable from None
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     def close(self) -> None:
         """Until the next `run`."""
