@@ -54,7 +54,7 @@ async def _services(request: Request) -> Services:
     return services_of(request)
 
 
-async def _client(request: Request) -> Client:
+def client_of(request: Request) -> Client:
     host = request.client.host if request.client else ""
     agent = request.headers.get("user-agent", "").replace("\x00", "")[:_MAX_USER_AGENT]
     return Client(ip_address=_ip_address(host), user_agent=agent or None)
@@ -71,7 +71,6 @@ def _ip_address(host: str) -> str | None:
 
 # One dependency for all services, as each dependency of a request has its price.
 ServicesDep = Annotated[Services, Depends(_services)]
-ClientDep = Annotated[Client, Depends(_client)]
 IdempotencyKey = Annotated[
     IdempotencyKeyText | None,
     Header(description="Repeat a refresh whose answer was lost, with the same key, within 60 s."),

@@ -121,7 +121,7 @@ def test_the_loss_of_every_pooled_connection_is_noticed_before_use(
     with engine.connect() as connection:
         connection.execute(
             text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND application_name = 'kanban-auth'"
             )
         )

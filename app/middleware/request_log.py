@@ -7,8 +7,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.middleware.metrics import route_of
 
-log = structlog.get_logger(__name__)
-
 _HEADER = b"x-request-id"
 _USABLE = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -18,6 +16,7 @@ class RequestLogMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._log = structlog.get_logger().bind()  # once, rather than for each line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,19 +33,19 @@ class RequestLogMiddleware:
                 message["headers"] = [*message["headers"], (_HEADER, request_id.encode())]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive, tag)
-            finally:
-                user_id = scope.get("state", {}).get("user_id")
-                log.info(
-                    "http.request",
-                    method=scope["method"],
-                    route=route_of(scope),
-                    status=status,
-                    duration_ms=round((perf_counter() - begin) * 1000, 2),
-                    **({} if user_id is None else {"user_id": user_id}),
-                )
+        structlog.contextvars.bind_contextvars(request_id=request_id)  # gone with the request's task
+        try:
+            await self._app(scope, receive, tag)
+        finally:
+            user_id = scope.get("state", {}).get("user_id")
+            self._log.info(
+                "http.request",
+                method=scope["method"],
+                route=route_of(scope),
+                status=status,
+                duration_ms=round((perf_counter() - begin) * 1000, 2),
+                **({} if user_id is None else {"user_id": user_id}),
+            )
 
 
 def _given_id(scope: Scope) -> str | None:

@@ -6,11 +6,11 @@ from fastapi.routing import APIRoute
 
 from app.config import Settings
 from app.dependencies import (
-    ClientDep,
     IdempotencyKey,
     PresentedRefreshToken,
     ServicesDep,
     WhoLogsOut,
+    client_of,
     is_cross_site,
     services_of,
 )
@@ -68,12 +68,12 @@ def _answer(pair: TokenPair, settings: Settings) -> Response:
 )
 async def create_token(
     form: Annotated[LoginForm, Form()],
+    request: Request,
     services: ServicesDep,
-    client: ClientDep,
 ) -> Response:
     """Opens a session and answers with its token pair, in the body and as HttpOnly cookies."""
     password = form.password.get_secret_value()
-    pair = await services.fence.run(services.sessions.log_in, form.username, password, client)
+    pair = await services.fence.run(services.sessions.log_in, form.username, password, client_of(request))
     return _answer(pair, services.settings)
 
 
@@ -93,12 +93,12 @@ async def create_token(
 )
 async def refresh_token(
     token: PresentedRefreshToken,
+    request: Request,
     services: ServicesDep,
-    client: ClientDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Trades a refresh token, good once, for a new pair."""
-    pair = await services.threads.run(services.rotation.refresh, token, idempotency_key, client)
+    pair = await services.threads.run(services.rotation.refresh, token, idempotency_key, client_of(request))
     return _answer(pair, services.settings)
 
 
