@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -360,8 +361,9 @@ def test_a_login_that_overlaps_the_disabling_of_its_user_opens_no_session(api: A
 
         def commit_when_blocked() -> None:
             waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            deadline = time.monotonic() + 5
             with engine.connect() as watcher:
-                while not watcher.execute(waiting).scalar_one():
+                while not watcher.execute(waiting).scalar_one() and time.monotonic() < deadline:
                     pass
             admin.commit()
 

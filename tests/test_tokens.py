@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jose import jws, jwt
 from jose.exceptions import JWTError
+from sqlalchemy import Engine, text
 
 from app.security.keys import TokenKeys
 from tests.conftest import SECRET_KEY, MakeService
@@ -111,6 +112,20 @@ FORGERIES = {
     "padded": GOOD + "=",
     "with a space inside": GOOD[:20] + " " + GOOD[20:],
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _user_one(api: Api, engine: Engine) -> None:
+    """The forgeries speak of user 1, who exists: they fail for what is wrong with them, and nothing else."""
+    api.new_user()
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO users (id, email, hashed_password, created_at) "
+                "VALUES (1, 'one@example.com', '!', now()) ON CONFLICT DO NOTHING"
+            )
+        )
+    assert api.me(GOOD).json()["id"] == 1
 
 
 @pytest.mark.parametrize("token", FORGERIES.values(), ids=FORGERIES.keys())
