@@ -353,11 +353,14 @@ def test_the_next_access_token_carries_a_new_role(api: Api, engine: Engine) -> N
     assert api.me(pair["access_token"]).json()["role"] == "guest"
 
 
-def test_a_login_that_overlaps_the_disabling_of_its_user_opens_no_session(api: Api, engine: Engine) -> None:
+@pytest.mark.parametrize("change", ["is_active = false", "hashed_password = 'another'"])
+def test_a_login_that_overlaps_a_change_of_its_user_opens_no_session(
+    api: Api, engine: Engine, change: str
+) -> None:
     email = api.new_user()
     refused = api.metric("app_login_failures_total", reason="disabled")
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as admin:
-        admin.execute(text("UPDATE users SET is_active = false WHERE email = :email"), {"email": email})
+        admin.execute(text(f"UPDATE users SET {change} WHERE email = :email"), {"email": email})
 
         def commit_when_blocked() -> None:
             waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")

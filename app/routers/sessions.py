@@ -69,9 +69,9 @@ def _answer(pair: TokenPair, settings: Settings) -> Response:
 async def create_token(
     form: Annotated[LoginForm, Form()],
     request: Request,
-    services: ServicesDep,
 ) -> Response:
     """Opens a session and answers with its token pair, in the body and as HttpOnly cookies."""
+    services = services_of(request)
     password = form.password.get_secret_value()
     pair = await services.fence.run(services.sessions.log_in, form.username, password, client_of(request))
     return _answer(pair, services.settings)
@@ -94,10 +94,10 @@ async def create_token(
 async def refresh_token(
     token: PresentedRefreshToken,
     request: Request,
-    services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Trades a refresh token, good once, for a new pair."""
+    services = services_of(request)
     pair = await services.threads.run(services.rotation.refresh, token, idempotency_key, client_of(request))
     return _answer(pair, services.settings)
 
