@@ -74,9 +74,11 @@ def test_past_the_queue_work_is_refused_at_once_and_later_taken_again(
         tasks = [asyncio.ensure_future(fence.run(go.wait)) for _ in range(fence.slots * (1 + QUEUE_PER_SLOT))]
         await asyncio.sleep(0)
         assert metrics.registry.get_sample_value("app_password_hash_queue") == fence.slots * QUEUE_PER_SLOT
-        with pytest.raises(HashingQueueFull):
-            await fence.run(go.wait)
-        go.set()
+        try:
+            with pytest.raises(HashingQueueFull):
+                await asyncio.wait_for(fence.run(go.wait), timeout=5)
+        finally:
+            go.set()
         await asyncio.gather(*tasks)
         assert await fence.run(go.wait)
 
