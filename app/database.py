@@ -60,9 +60,9 @@ def _is_ready(descriptor: int, direction: int, seconds: float) -> bool:
 
 def _wait(connection: psycopg2.extensions.connection) -> None:
     """Wait for the server, but not for ever: nothing in libpq ends the wait for a frozen one."""
+    connecting = connection.status == psycopg2.extensions.STATUS_SETUP
+    seconds = CONNECT_TIMEOUT_SECONDS if connecting else SILENCE_TIMEOUT_SECONDS
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
-        connecting = connection.status == psycopg2.extensions.STATUS_SETUP
-        seconds = CONNECT_TIMEOUT_SECONDS if connecting else SILENCE_TIMEOUT_SECONDS
         reading = state == psycopg2.extensions.POLL_READ
         if not _is_ready(connection.fileno(), select.POLLIN if reading else select.POLLOUT, seconds):
             raise ServerSilent("the database does not answer")

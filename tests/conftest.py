@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -113,3 +115,35 @@ def start_service(database_url: str) -> Iterator[MakeService]:
 def api(start_service: MakeService) -> Api:
     """The service as most tests need it."""
     return start_service()
+
+
+class OwnServer:
+    """A migrated server that a test may do anything to."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self.url = devdb.attach(data)
+        url = self.url.replace("postgresql:", "postgresql+psycopg2:")
+        command.upgrade(alembic_config(url), "head")
+
+    def processes(self) -> list[psutil.Process]:
+        pid = int((self._data / "pg" / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+        return [psutil.Process(pid), *psutil.Process(pid).children()]
+
+    def kill(self) -> None:
+        """At once, without a farewell to anybody."""
+        processes = self.processes()
+        processes[0].send_signal(signal.SIGQUIT)
+        assert not psutil.wait_procs(processes, timeout=20)[1]
+
+    def start_again(self) -> None:
+        devdb.detach(self._data)
+        devdb.attach(self._data)
+
+
+@pytest.fixture
+def own_server() -> Iterator[OwnServer]:
+    data = Path(tempfile.mkdtemp(prefix="kanban-auth-"))
+    yield OwnServer(data)
+    devdb.detach(data)
+    shutil.rmtree(data)

@@ -1,60 +1,22 @@
 """Failures of the database: killed, frozen, failed over, in conflict."""
 
-import shutil
-import signal
-import tempfile
+import socket
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import psutil
 import pytest
-from alembic import command
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from app import database, devdb
+from app import database
 from app.application import create_app
 from app.database import Database, connect, retry_conflicts, sqlstate
 from app.errors import DatabaseUnavailable
-from tests.conftest import MakeDatabase, MakeService, alembic_config, make_settings
+from tests.conftest import MakeDatabase, MakeService, OwnServer, make_settings
 from tests.support import Api, at_once, error_of, serve
 
 PROBE = text("SELECT 1")
 HEALTH = "/api/v1/health"
-
-
-class OwnServer:
-    """A migrated server that a test may do anything to."""
-
-    def __init__(self, data: Path) -> None:
-        self._data = data
-        self.url = devdb.attach(data)
-        url = self.url.replace("postgresql:", "postgresql+psycopg2:")
-        command.upgrade(alembic_config(url), "head")
-
-    def processes(self) -> list[psutil.Process]:
-        pid = int((self._data / "pg" / "postmaster.pid").read_text(encoding="utf-8").split()[0])
-        return [psutil.Process(pid), *psutil.Process(pid).children()]
-
-    def kill(self) -> None:
-        """At once, without a farewell to anybody."""
-        processes = self.processes()
-        processes[0].send_signal(signal.SIGQUIT)
-        assert not psutil.wait_procs(processes, timeout=20)[1]
-
-    def start_again(self) -> None:
-        devdb.detach(self._data)
-        devdb.attach(self._data)
-
-
-@pytest.fixture
-def own_server() -> Iterator[OwnServer]:
-    data = Path(tempfile.mkdtemp(prefix="kanban-auth-"))
-    yield OwnServer(data)
-    devdb.detach(data)
-    shutil.rmtree(data)
 
 
 def test_a_killed_database_is_503_and_comes_back_without_a_restart(
@@ -143,6 +105,16 @@ def test_a_server_that_became_a_standby_costs_the_whole_pool(database_url: str) 
         for connection in (one, other):
             assert connection.exec_driver_sql("SHOW default_transaction_read_only").scalar_one() == "off"
     db.engine.dispose()
+
+
+def test_a_server_that_accepts_and_says_nothing_is_given_up(start_service: MakeService) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = start_service(database_url=f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/auth")
+        begin = time.monotonic()
+        response = api.http.get(HEALTH)
+
+    assert response.status_code == 503
+    assert time.monotonic() - begin < database.CONNECT_TIMEOUT_SECONDS + 1
 
 
 def test_a_frozen_server_is_given_up(
