@@ -7,16 +7,15 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help run test check lint types imports format bench migration requirements clean
+.PHONY: help run test check lint types imports format docker-test bench migration requirements clean
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: export ENVIRONMENT ?= development
 run: .venv/installed ## start PostgreSQL, migrate, and serve on PORT (8000) with reload
 	@echo "Swagger UI: http://$(HOST):$(PORT)/docs   (Ctrl-C ends it)"
-	@$(BIN)/python -m app.devdb sh -c '$(BIN)/alembic upgrade head && \
-		exec $(BIN)/uvicorn app.main:app --host $(HOST) --port $(PORT) --reload --reload-dir app'
+	@$(BIN)/python -m app.devdb $(BIN)/python -m app.serve --host $(HOST) --port $(PORT) --reload --reload-dir app
 
 test: .venv/installed ## the whole test suite, on a PostgreSQL of its own (or TEST_DATABASE_URL)
 	@$(BIN)/python -m pytest
@@ -24,9 +23,10 @@ test: .venv/installed ## the whole test suite, on a PostgreSQL of its own (or TE
 check: lint types imports ## all that CI runs: lint, types, import contracts, tests with coverage
 	@$(BIN)/python -m pytest --cov
 
-lint: .venv/installed ## ruff: rules and formatting
+lint: .venv/installed ## ruff: rules and formatting; hadolint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/hadolint Dockerfile
 
 types: .venv/installed ## mypy --strict
 	@$(BIN)/mypy
@@ -37,6 +37,9 @@ imports: .venv/installed ## the layers of docs/architecture.md
 format: .venv/installed ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docker-test: .venv/installed ## build the images and try the stack, where there is a Docker engine (minutes)
+	@$(BIN)/python -m pytest tests/docker_checks.py -v -rs -s
 
 bench: .venv/installed ## requests/s, latency and CPU beside their limits (several minutes)
 	@$(BIN)/python -m benchmarks.bench

@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     ] = "INFO"
     log_format: Literal["json", "text"] | None = None
     web_concurrency: int = Field(default=1, ge=1, le=256)
+    run_migrations: bool = True
+    database_wait_seconds: int = Field(default=60, ge=0, le=3600)
 
     @field_validator("secret_key")
     @classmethod
@@ -134,10 +136,15 @@ class _DevelopmentDefaults(PydanticBaseSettingsSource):
         from app import devdb  # noqa: PLC0415 — a development dependency, and not on every platform
 
         defaults: dict[str, Any] = {}
-        if "database_url" not in self.current_state:
-            defaults["database_url"] = devdb.attach()
-        if "secret_key" not in self.current_state:
-            defaults["secret_key"] = devdb.secret_key()
+        try:
+            if "database_url" not in self.current_state:
+                defaults["database_url"] = devdb.attach()
+            if "secret_key" not in self.current_state:
+                defaults["secret_key"] = devdb.secret_key()
+        except OSError as error:
+            raise SystemExit(
+                f"Without DATABASE_URL or SECRET_KEY development makes its own: {error}"
+            ) from None
         return defaults
 
 

@@ -1,5 +1,6 @@
 """The one place where errors meet HTTP."""
 
+from asyncio import CancelledError
 from typing import Any
 
 import structlog
@@ -63,8 +64,11 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return _respond(request, known, detail=detail, headers=error.headers)
 
 
-async def respond_unforeseen(request: Request, error: Exception) -> Response:
+async def respond_unforeseen(request: Request, error: Exception | CancelledError) -> Response:
     """Logs it; nothing of it reaches the client."""
+    if isinstance(error, CancelledError):  # what was not done when a shutdown's grace period ended
+        log.warning("request.cut_short")
+        return _respond(request, Unavailable())
     log.error("request.failed", exc_info=error)
     return _respond(request, InternalError())
 

@@ -7,8 +7,10 @@ import tomllib
 from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
+from app.config import Settings
 from app.devdb import PROJECT
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -58,9 +60,9 @@ def test_the_lock_satisfies_every_dependency() -> None:
 
 
 def test_no_lock_names_an_index() -> None:
-    for path in [PROJECT / "poetry.lock", *(PROJECT / "requirements").glob("*.txt")]:
-        text = path.read_text(encoding="utf-8")
-        assert "://" not in text, path
+    assert all("source" not in package for package in LOCK["package"])
+    for path in (PROJECT / "requirements").glob("*.txt"):
+        assert "://" not in path.read_text(encoding="utf-8"), path
 
 
 def test_every_dependency_has_its_line() -> None:
@@ -84,6 +86,19 @@ def test_what_sleeps_is_imported_in_one_file(package: str, file: str) -> None:
 
 def test_alembic_is_no_package_of_ours() -> None:
     assert not (PROJECT / "alembic" / "__init__.py").exists()
+
+
+def test_compose_passes_every_setting_on() -> None:
+    compose = yaml.safe_load((PROJECT / "docker-compose.yml").read_text(encoding="utf-8"))
+    names = {name.upper() for name in Settings.model_fields}
+
+    assert set(compose["services"]["auth"]["environment"]) == names | {"FORWARDED_ALLOW_IPS"}
+
+
+def test_the_image_has_the_version_of_the_project() -> None:
+    dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
+
+    assert f'image.version="{PYPROJECT["project"]["version"]}"' in dockerfile
 
 
 def test_every_link_in_the_documents_leads_somewhere() -> None:

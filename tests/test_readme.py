@@ -22,6 +22,8 @@ from app.devdb import PROJECT
 from tests.support import CLEAN_ENVIRONMENT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+needs_make = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 FILES = ("app", "alembic", "alembic.ini", "Makefile", "requirements", "pyproject.toml", ".env.example")
 
 
@@ -89,6 +91,8 @@ def curl(command: str, base_url: str, folder: Path) -> str:
     ).stdout
 
 
+@needs_make
+@needs_curl
 def test_make_run_and_the_first_login(copy: Path) -> None:
     register, log_in, me, refresh, log_out = commands("curl")
 
@@ -116,6 +120,7 @@ def test_the_longhand_without_its_poetry(copy: Path) -> None:
         assert httpx.get(f"{base_url}/docs").status_code == 200
 
 
+@needs_make
 def test_make_alone_lists_the_targets() -> None:
     result = subprocess.run(["make"], cwd=PROJECT, capture_output=True, check=True, text=True)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app import devdb
 from app.config import Settings, load_settings
 from app.devdb import PROJECT
 from tests.conftest import SECRET_KEY, make_settings
@@ -64,6 +65,18 @@ def test_a_start_with_bad_settings_is_one_line_a_variable(
         assert any(line.startswith(complaint) for line in lines), result.stderr
     assert "hidden-password" not in result.stderr
     assert "short-secret" not in result.stderr
+
+
+def test_development_says_where_it_cannot_keep_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(devdb.secret_key, "__defaults__", (tmp_path / "file" / ".data",))
+    monkeypatch.setenv("ENVIRONMENT", "development")
+    monkeypatch.setenv("DATABASE_URL", URL)
+
+    with pytest.raises(SystemExit, match=r"SECRET_KEY development makes its own: .*/file/\.data"):
+        load_settings()
 
 
 def test_production_is_the_default_and_cookies_are_its() -> None:

@@ -1,8 +1,11 @@
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+Respond = Callable[[Request, Exception | CancelledError], Awaitable[Response]]
 
 
 class CatchAllMiddleware:
@@ -12,7 +15,7 @@ class CatchAllMiddleware:
     no request id, and the metrics do not see them.
     """
 
-    def __init__(self, app: ASGIApp, respond: Callable[[Request, Exception], Awaitable[Response]]) -> None:
+    def __init__(self, app: ASGIApp, respond: Respond) -> None:
         self._app = app
         self._respond = respond
 
@@ -29,7 +32,7 @@ class CatchAllMiddleware:
 
         try:
             await self._app(scope, receive, watch)
-        except Exception as error:
+        except (Exception, CancelledError) as error:
             response = await self._respond(Request(scope, receive), error)
             if started:
                 raise

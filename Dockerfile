@@ -1,0 +1,48 @@
+ARG PYTHON_VERSION=3.12
+
+FROM python:${PYTHON_VERSION}-slim AS base
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /srv
+RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent auth
+STOPSIGNAL SIGTERM
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/api/v1/health', timeout=4)"]
+CMD ["python", "-m", "app.serve", "--host", "0.0.0.0"]
+
+
+FROM base AS dependencies
+COPY requirements/main.txt requirements/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv --without-pip /opt/venv && \
+    pip --python /opt/venv/bin/python install --no-deps --require-hashes -r requirements/main.txt
+
+
+FROM dependencies AS dev-dependencies
+COPY requirements/dev.txt requirements/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/venv/bin/python install --no-deps --require-hashes -r requirements/dev.txt
+
+
+FROM base AS dev
+COPY --from=dev-dependencies /opt/venv /opt/venv
+RUN mkdir .data && chown 10001 . .data
+COPY --chown=10001 . .
+USER 10001
+
+
+FROM base AS production
+COPY --from=dependencies /opt/venv /opt/venv
+COPY alembic.ini ./
+COPY alembic alembic
+COPY app app
+RUN python -m compileall -q alembic app
+USER 10001
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Kanban Auth Service" \
+      org.opencontainers.image.description="Registration, login, rotating refresh tokens and JWT access tokens" \
+      org.opencontainers.image.version="1.0.0" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="MIT"
