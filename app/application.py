@@ -13,9 +13,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
+from app import workers
 from app.clock import Clock, utc_now
 from app.config import Settings
-from app.database import POOL_SIZE, Database, connect
+from app.database import POOL_SIZE, Database, connect, watch
 from app.dependencies import Services
 from app.error_handlers import install_error_handlers, respond_unforeseen
 from app.logs import configure_logging
@@ -48,6 +49,7 @@ Accounts, sessions and tokens of the Kanban app.
 `POST /api/v1/token` is the login of our own frontend. It looks like OAuth 2.0's password grant, so that
 Swagger UI and HTTP libraries can use it; it is no grant for third parties, which RFC 9700 §2.4 rules out.
 """
+VERSION: Final = "1.0.0"
 ROUTERS: Final = (users.router, sessions.router, health.router, metrics.router)
 
 
@@ -55,7 +57,9 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     """Connects to nothing: the application starts, and says so, while the database is away."""
     configure_logging(level=settings.log_level, json=settings.json_logs)
     database = Database(connect(settings.database_url.get_secret_value()))
-    services = build_services(settings, database, clock)
+    worker = workers.join() if workers.one_of_several(settings.web_concurrency) else None
+    metrics = Metrics(EndReason, VERSION, worker)
+    services = build_services(settings, database, metrics, clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -67,10 +71,12 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         services.threads.close()
         services.health_thread.close()
         database.engine.dispose()
+        if worker is not None:
+            worker.leave()
 
     app = FastAPIOffline(
         title="Kanban Auth Service",
-        version="1.0.0",
+        version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
         middleware=_middleware(settings, services.metrics),
@@ -96,9 +102,8 @@ def _start_at_zero(metrics: Metrics) -> None:
                         metrics.http_duration.labels(method, route.path, str(status))
 
 
-def build_services(settings: Settings, database: Database, clock: Clock) -> Services:
-    metrics = Metrics(session_end_reasons=EndReason)
-    metrics.pool_in_use.set_function(database.in_use)
+def build_services(settings: Settings, database: Database, metrics: Metrics, clock: Clock) -> Services:
+    watch(database.engine, metrics.pool_in_use, metrics.database_errors)
     metrics.pool_size.set(POOL_SIZE)
     keys = derive_keys(
         settings.secret_key.get_secret_value(),
@@ -123,7 +128,12 @@ def build_services(settings: Settings, database: Database, clock: Clock) -> Serv
         clock=clock,
         metrics=metrics,
         fence=HashingFence(workers=settings.web_concurrency, metrics=metrics),
-        threads=Threads(DATABASE_THREADS, "database", patience_seconds=DATABASE_PATIENCE_SECONDS),
+        threads=Threads(
+            DATABASE_THREADS,
+            "database",
+            patience_seconds=DATABASE_PATIENCE_SECONDS,
+            waiting=metrics.pool_waiting,
+        ),
         health_thread=Threads(1, "health", patience_seconds=DATABASE_PATIENCE_SECONDS),
         users=accounts,
         sessions=logins,

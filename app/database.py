@@ -9,6 +9,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import psycopg2
 import psycopg2.extensions
+from prometheus_client import Counter, Gauge
 from psycopg2 import errorcodes
 from sqlalchemy import Connection, Engine, Executable, MetaData, Row, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
@@ -16,9 +17,10 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from app.errors import DatabaseUnavailable
+from app.metrics import SQLSTATE_CLASSES
 
 POOL_SIZE: Final = 10
 POOL_TIMEOUT_SECONDS: Final = 3
@@ -96,6 +98,30 @@ def connect(url: str) -> Engine:
     return engine
 
 
+def watch(engine: Engine, in_use: Gauge, errors: Counter) -> None:
+    """Keep count of the connections in use, and of what fails, by the class of its SQLSTATE."""
+    counted: set[ConnectionPoolEntry] = set()
+
+    def taken(_: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+        counted.add(entry)
+        in_use.inc()
+
+    def given_back(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        if entry in counted:  # one that was never connected is given back, too
+            counted.remove(entry)
+            in_use.dec()
+
+    def failed(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, psycopg2.Error):
+            state = context.original_exception.pgcode
+            known = state[:2] if state and state[:2] in SQLSTATE_CLASSES else "other"
+            errors.labels(known if state else "none").inc()
+
+    event.listen(engine, "checkout", taken)
+    event.listen(engine, "checkin", given_back)
+    event.listen(engine, "handle_error", failed)
+
+
 def sqlstate(error: DBAPIError) -> str | None:
     """The five characters of PostgreSQL's Appendix A; None when the server said nothing."""
     return getattr(error.orig, "pgcode", None)
@@ -163,11 +189,6 @@ def retry_conflicts(work: Callable[P, T]) -> Callable[P, T]:
 @dataclass(frozen=True, slots=True)
 class Database:
     engine: Engine
-
-    def in_use(self) -> int:
-        """Connections that statements and transactions hold right now, in this process."""
-        pool = self.engine.pool
-        return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
     @retry_conflicts
     def execute(

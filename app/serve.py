@@ -15,6 +15,7 @@ from alembic.config import Config
 from psycopg2 import extensions, extras
 from sqlalchemy.exc import OperationalError
 
+from app import workers
 from app.config import Settings, load_settings
 from app.database import connect
 from app.devdb import PROJECT
@@ -32,6 +33,8 @@ def main(options: list[str]) -> NoReturn:
     # As process 1 of a container we get no signal that we do not handle.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     configure_logging(level=settings.log_level, json=settings.json_logs)
+    if settings.web_concurrency > 1:
+        workers.join().leave()  # here it ends the start; a worker that cannot is started again and again
     if settings.run_migrations:
         _wait_for_database(settings)
         _migrate()

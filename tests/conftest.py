@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,7 +20,7 @@ from app import devdb
 from app.application import create_app
 from app.clock import Clock, utc_now
 from app.config import Settings
-from tests.support import Api, Serving
+from tests.support import Api, Serving, Started
 
 for name in Settings.model_fields:  # the tests' settings are theirs alone
     os.environ.pop(name.upper(), None)
@@ -29,6 +30,7 @@ FAST = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_conne
 
 MakeDatabase = Callable[[], str]
 MakeService = Callable[..., Api]
+Start = Callable[..., Started]
 
 
 @pytest.fixture(scope="session")
@@ -147,3 +149,20 @@ def own_server() -> Iterator[OwnServer]:
     yield OwnServer(data)
     devdb.detach(data)
     shutil.rmtree(data)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Started] = []
+
+    def start(database_url: str, *options: str, **settings: str) -> Started:
+        environment = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "BCRYPT_ROUNDS": "4"}
+        started.append(Started(tmp_path / f"output{len(started)}", *options, **(environment | settings)))
+        return started[-1]
+
+    yield start
+    for each in started:
+        with suppress(psutil.NoSuchProcess):
+            each.process.terminate()
+    for each in started:
+        each.process.wait(30)

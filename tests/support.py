@@ -2,18 +2,25 @@
 
 import os
 import socket
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
+import pytest
 import uvicorn
 from fastapi import FastAPI
+
+from app.devdb import PROJECT
 
 PASSWORD = "correct horse battery"
 _numbers = count()
@@ -144,3 +151,44 @@ def at_once(number: int, call: Any) -> list[Any]:
 
     with ThreadPoolExecutor(number) as threads:
         return list(threads.map(wait_and_call, range(number)))
+
+
+class Started:
+    """`python -m app.serve` with these settings alone."""
+
+    def __init__(self, output: Path, *options: str, **settings: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{port}"
+        self._output = output
+        with open(output, "w", encoding="utf-8") as file:
+            self.process = psutil.Popen(
+                [sys.executable, "-m", "app.serve", "--port", str(port), *options],
+                cwd=PROJECT, env=CLEAN_ENVIRONMENT | settings, stdout=file, stderr=file,
+            )  # fmt: skip
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text(encoding="utf-8")
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, f"never {what}:\n{self.output}"
+            with suppress(psutil.TimeoutExpired):
+                pytest.fail(f"ended with {self.process.wait(0.05)}, not {what}:\n{self.output}")
+
+    def answers(self, path: str = "/api/v1/health") -> int | None:
+        with suppress(httpx.TransportError):
+            return httpx.get(self.base_url + path, timeout=30).status_code
+        return None
+
+    def serves(self) -> "Started":
+        self.wait_for(lambda: self.answers() == 200, "healthy")
+        return self
+
+    def post(self, path: str, **content: object) -> httpx.Response:
+        return httpx.post(self.base_url + path, timeout=60, **content)  # type: ignore[arg-type]
+
+    def register(self) -> httpx.Response:
+        return self.post("/api/v1/users/", json={"email": new_email(), "password": PASSWORD})

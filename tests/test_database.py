@@ -155,10 +155,8 @@ def test_no_connection_free_is_503(database_url: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(database, "POOL_TIMEOUT_SECONDS", 0.1)
     db = Database(connect(database_url))
 
-    with db.engine.connect():
-        assert db.in_use() == 1
-        with pytest.raises(DatabaseUnavailable):
-            db.execute(PROBE)
+    with db.engine.connect(), pytest.raises(DatabaseUnavailable):
+        db.execute(PROBE)
 
     db.engine.dispose()
 

@@ -18,7 +18,7 @@ from tests.support import PASSWORD, Api, at_once, error_of, new_email
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(session_end_reasons=())
+    return Metrics(session_end_reasons=(), version="test")
 
 
 @pytest.fixture

@@ -3,84 +3,13 @@
 import re
 import signal
 import socket
-import sys
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from sqlalchemy import create_engine, text
 
-from app.devdb import PROJECT
-from tests.conftest import SECRET_KEY, MakeDatabase, OwnServer
-from tests.support import CLEAN_ENVIRONMENT, PASSWORD, new_email
-
-HEALTH = "/api/v1/health"
-
-
-class Started:
-    """`python -m app.serve` with these settings alone."""
-
-    def __init__(self, output: Path, database_url: str, *options: str, **settings: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self.base_url = f"http://127.0.0.1:{port}"
-        self._output = output
-        environment = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "BCRYPT_ROUNDS": "4"}
-        with open(output, "w", encoding="utf-8") as file:
-            self.process = psutil.Popen(
-                [sys.executable, "-m", "app.serve", "--port", str(port), *options],
-                cwd=PROJECT, env=CLEAN_ENVIRONMENT | environment | settings, stdout=file, stderr=file,
-            )  # fmt: skip
-
-    @property
-    def output(self) -> str:
-        return self._output.read_text(encoding="utf-8")
-
-    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, f"never {what}:\n{self.output}"
-            with suppress(psutil.TimeoutExpired):
-                pytest.fail(f"ended with {self.process.wait(0.05)}, not {what}:\n{self.output}")
-
-    def answers(self, path: str = HEALTH) -> int | None:
-        with suppress(httpx.TransportError):
-            return httpx.get(self.base_url + path, timeout=30).status_code
-        return None
-
-    def serves(self) -> "Started":
-        self.wait_for(lambda: self.answers() == 200, "healthy")
-        return self
-
-    def post(self, path: str, **content: object) -> httpx.Response:
-        return httpx.post(self.base_url + path, timeout=60, **content)  # type: ignore[arg-type]
-
-    def register(self) -> httpx.Response:
-        return self.post("/api/v1/users/", json={"email": new_email(), "password": PASSWORD})
-
-
-Start = Callable[..., Started]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    started: list[Started] = []
-
-    def start(database_url: str, *options: str, **settings: str) -> Started:
-        started.append(Started(tmp_path / f"output{len(started)}", database_url, *options, **settings))
-        return started[-1]
-
-    yield start
-    for each in started:
-        with suppress(psutil.NoSuchProcess):
-            each.process.terminate()
-    for each in started:
-        each.process.wait(30)
+from tests.conftest import MakeDatabase, OwnServer, Start
 
 
 def test_an_empty_database_is_migrated_by_whoever_comes_first(
@@ -97,7 +26,7 @@ def test_it_becomes_the_server_in_its_own_process(start: Start, database_url: st
 
     assert "uvicorn" in started.process.cmdline()
     assert started.process.children() == []
-    assert "server" not in httpx.get(started.base_url + HEALTH).headers
+    assert "server" not in httpx.get(started.base_url + "/api/v1/health").headers
 
 
 def test_without_migrations_the_schema_stays_as_it_is(start: Start, make_database: MakeDatabase) -> None:

@@ -1,5 +1,5 @@
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.dependencies import ServicesDep
 from app.schemas.errors import responses
@@ -16,5 +16,5 @@ _TEXT = {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}
     response_class=Response,
     responses={200: {"description": "Prometheus text format", "content": _TEXT}, **responses()},
 )
-async def read_metrics(services: ServicesDep) -> Response:
-    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+def read_metrics(services: ServicesDep) -> Response:
+    return Response(services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -65,7 +65,8 @@ class HashingFence:
         self.slots = max(1, _cores() // workers)
         self._limit = self.slots * (1 + QUEUE_PER_SLOT)
         self._admitted = 0
-        self._queue = metrics.hash_queue
+        self._metrics = metrics
+        metrics.hash_queue_limit.set(self.slots * QUEUE_PER_SLOT)
         self._threads = Threads(
             self.slots, "hashing", patience_seconds=PATIENCE_SECONDS, initializer=_lower_priority
         )
@@ -73,6 +74,7 @@ class HashingFence:
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Raises HashingQueueFull at once where waiting would take too long."""
         if self._admitted >= self._limit:
+            self._metrics.hash_rejections.inc()
             raise HashingQueueFull
         self._count(1)
         try:
@@ -85,7 +87,7 @@ class HashingFence:
 
     def _count(self, change: int) -> None:
         self._admitted += change
-        self._queue.set(max(0, self._admitted - self.slots))
+        self._metrics.hash_queue.set(max(0, self._admitted - self.slots))
 
 
 def _cores() -> int:

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import ParamSpec, TypeVar
 
+from prometheus_client import Gauge
+
 from app.errors import Unavailable
 
 P = ParamSpec("P")
@@ -26,8 +28,12 @@ class Threads:
         name: str,
         *,
         patience_seconds: float,
+        waiting: Gauge | None = None,
         initializer: Callable[[], None] | None = None,
     ) -> None:
+        self._number = number
+        self._admitted = 0
+        self._waiting = waiting
         self._patience = patience_seconds
         self._make: Callable[[], ThreadPoolExecutor] = lambda: ThreadPoolExecutor(
             number, name, initializer=initializer
@@ -49,7 +55,17 @@ class Threads:
                 raise Unavailable
             return context.run(work, *args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        self._count(1)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        before = self._admitted
+        self._admitted += change
+        if self._waiting is not None and max(before, self._admitted) > self._number:
+            self._waiting.set(max(0, self._admitted - self._number))
 
     def close(self) -> None:
         """Until the next `run`."""
