@@ -1,11 +1,13 @@
 """The composition root: settings in, application out."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
@@ -19,6 +21,7 @@ from app.config import Settings
 from app.database import POOL_SIZE, Database, connect, watch
 from app.dependencies import Services
 from app.error_handlers import install_error_handlers, respond_unforeseen
+from app.errors import Unavailable
 from app.logs import configure_logging
 from app.metrics import Metrics
 from app.middleware.catch_all import CatchAllMiddleware
@@ -29,6 +32,7 @@ from app.models.sessions import EndReason
 from app.routers import health, metrics, sessions, users
 from app.security.keys import derive_keys
 from app.security.passwords import PasswordScheme
+from app.services.cleanup import CleanupService
 from app.services.health import HealthService
 from app.services.passwords import HashingFence, PasswordService
 from app.services.rotation import RotationService
@@ -36,6 +40,9 @@ from app.services.sessions import SessionService
 from app.services.threads import Threads
 from app.services.tokens import Lifetimes, TokenIssuer
 from app.services.users import UserService
+from app.traces import configure_traces, trace_statements
+
+log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES: Final = 64 * 1024
 DATABASE_THREADS: Final = 2
@@ -55,7 +62,11 @@ ROUTERS: Final = (users.router, sessions.router, health.router, metrics.router)
 
 def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     """Connects to nothing: the application starts, and says so, while the database is away."""
-    configure_logging(level=settings.log_level, json=settings.json_logs)
+    configure_logging(
+        level=settings.log_level,
+        json=settings.json_logs,
+        traces=settings.otel_exporter_otlp_endpoint is not None,
+    )
     database = Database(connect(settings.database_url.get_secret_value()))
     worker = workers.join() if workers.one_of_several(settings.web_concurrency) else None
     metrics = Metrics(EndReason, VERSION, worker)
@@ -66,7 +77,13 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         # What exists by now stays for good: a full collection need not look at it, which takes 60 ms.
         gc.collect()
         gc.freeze()
+        cleaning = asyncio.create_task(_keep_clean(services))
         yield
+        services.cleanup.stopping.set()
+        cleaning.cancel()
+        with suppress(asyncio.CancelledError):
+            await cleaning
+        services.cleanup_thread.close()
         services.fence.close()
         services.threads.close()
         services.health_thread.close()
@@ -79,6 +96,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
+        telemetry=configure_traces(settings.otel_exporter_otlp_endpoint),
         middleware=_middleware(settings, services.metrics),
         generate_unique_id_function=lambda route: route.name,
     )
@@ -90,6 +108,18 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     app.add_api_route("/", _to_docs, include_in_schema=False)
     _document_what_is_true(app, settings)
     return app
+
+
+async def _keep_clean(services: Services) -> None:
+    services.cleanup.stopping.clear()
+    while interval := services.settings.cleanup_interval_seconds:
+        try:
+            await services.cleanup_thread.run(services.cleanup.sweep)
+        except Unavailable as error:
+            log.warning("cleanup.postponed", reason=getattr(error, "reason", error.code))
+        except Exception:
+            log.exception("cleanup.failed")
+        await asyncio.sleep(interval)
 
 
 def _start_at_zero(metrics: Metrics) -> None:
@@ -105,6 +135,8 @@ def _start_at_zero(metrics: Metrics) -> None:
 def build_services(settings: Settings, database: Database, metrics: Metrics, clock: Clock) -> Services:
     watch(database.engine, metrics.pool_in_use, metrics.database_errors)
     metrics.pool_size.set(POOL_SIZE)
+    if settings.otel_exporter_otlp_endpoint:
+        trace_statements(database.engine)
     keys = derive_keys(
         settings.secret_key.get_secret_value(),
         algorithm=settings.jwt_algorithm,
@@ -134,11 +166,15 @@ def build_services(settings: Settings, database: Database, metrics: Metrics, clo
             patience_seconds=DATABASE_PATIENCE_SECONDS,
             waiting=metrics.pool_waiting,
         ),
+        cleanup_thread=Threads(1, "cleanup", patience_seconds=DATABASE_PATIENCE_SECONDS),
         health_thread=Threads(1, "health", patience_seconds=DATABASE_PATIENCE_SECONDS),
         users=accounts,
         sessions=logins,
         rotation=RotationService(database, logins, issuer, leeway, clock, metrics),
         health=HealthService(database),
+        cleanup=CleanupService(
+            database, timedelta(days=settings.revoked_session_retention_days), clock, metrics
+        ),
     )
 
 

@@ -127,6 +127,13 @@ def sqlstate(error: DBAPIError) -> str | None:
     return getattr(error.orig, "pgcode", None)
 
 
+def explain(error: BaseException) -> str:
+    """What the server or libpq said, in a line, for operators."""
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
+    said = str(getattr(cause, "orig", None) or cause or error).strip()
+    return said.partition("\n")[0]
+
+
 def violated_constraint(error: DBAPIError) -> str | None:
     """The name of the constraint that refused a row."""
     diagnostics = getattr(error.orig, "diag", None)

@@ -1,5 +1,6 @@
 """Every `Annotated` name a router uses."""
 
+import hmac
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,12 +12,13 @@ from fastapi.security.base import SecurityBase
 
 from app.clock import Clock
 from app.config import Settings
-from app.errors import CrossSiteRequest, NotAuthenticated, TokenExpired
+from app.errors import CrossSiteRequest, InvalidToken, NotAuthenticated, TokenExpired
 from app.metrics import Metrics
 from app.schemas.cookies import ACCESS_COOKIE, REFRESH_COOKIE
 from app.schemas.sessions import IdempotencyKeyText, RefreshRequest
 from app.security.keys import TokenKeys
 from app.security.tokens import AccessClaims, decode_access
+from app.services.cleanup import CleanupService
 from app.services.health import HealthService
 from app.services.passwords import HashingFence
 from app.services.rotation import RotationService
@@ -39,10 +41,12 @@ class Services:
     fence: HashingFence
     threads: Threads
     health_thread: Threads
+    cleanup_thread: Threads
     users: UserService
     sessions: SessionService
     rotation: RotationService
     health: HealthService
+    cleanup: CleanupService
 
 
 def services_of(request: Request) -> Services:
@@ -98,6 +102,23 @@ def _cookie(name: str, request: Request) -> str | None:
     return cookie
 
 
+def _bearer(request: Request) -> str:
+    """RFC 6750 §2.1; empty when there is none."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
+
+
+async def metrics_reader(request: Request) -> None:
+    """Raises NotAuthenticated, InvalidToken, where METRICS_TOKEN is set."""
+    expected = services_of(request).settings.metrics_token
+    if expected is None:
+        return
+    if not (token := _bearer(request)):
+        raise NotAuthenticated
+    if not hmac.compare_digest(token.encode("latin-1"), expected.get_secret_value().encode()):
+        raise InvalidToken
+
+
 class _Password(SecurityBase):
     """What Swagger UI's *Authorize* asks for; a browser may also use the cookie."""
 
@@ -112,13 +133,11 @@ class _AccessToken(_Password):
     """One dependency for header, cookie and verification, as each dependency has its price."""
 
     async def __call__(self, request: Request) -> AccessClaims:
-        """The header (RFC 6750 §2.1) wins over the cookie.
+        """The header wins over the cookie.
 
         Raises NotAuthenticated, InvalidToken, TokenExpired, CrossSiteRequest.
         """
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        token = credentials.strip() if scheme.lower() == "bearer" else ""
-        token = token or _cookie(ACCESS_COOKIE, request) or ""
+        token = _bearer(request) or _cookie(ACCESS_COOKIE, request) or ""
         if not token:
             raise NotAuthenticated
         services = services_of(request)

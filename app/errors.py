@@ -21,7 +21,8 @@ ServiceError
 ├── InternalError           internal_error
 └── Unavailable             unavailable
     ├── HashingQueueFull
-    └── DatabaseUnavailable
+    ├── DatabaseUnavailable
+    └── SchemaBehind
 """
 
 from typing import ClassVar
@@ -148,3 +149,11 @@ class DatabaseUnavailable(Unavailable):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class SchemaBehind(Unavailable):
+    """`reason` is for operators."""
+
+    def __init__(self, revision: str | None, wanted: str) -> None:
+        super().__init__(revision, wanted)
+        self.reason = f"the schema is at {revision or 'nothing'}, the code needs {wanted}"

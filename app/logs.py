@@ -3,12 +3,14 @@
 import json
 import logging
 import logging.config
+import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
+from opentelemetry import trace
 from structlog.typing import Processor
 
 _LEVELS = logging.getLevelNamesMapping()
@@ -24,21 +26,18 @@ _shared: list[Processor] = [
 ]
 
 
-def configure_logging(*, level: str, json: bool) -> None:
+def configure_logging(*, level: str, json: bool, traces: bool = False, stream: TextIO | None = None) -> None:
     """Write our events to stdout directly, as each request has one; the libraries' through `logging`."""
-    renderer = _renderer(json=json)
+    stream = stream or sys.stdout
+    shared = [*_shared, _add_trace_id] if traces else _shared
     structlog.configure(
-        processors=[*_shared, *renderer],
+        processors=[*shared, *_renderer(json=json)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,  # a later configuration, as in tests, must reach every module
     )
-    formatter: dict[str, Any] = {
-        "()": structlog.stdlib.ProcessorFormatter,
-        "foreign_pre_chain": [*_shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
-        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_color, *renderer],
-    }
-    handler = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}
+    formatter = {"()": lambda: _formatter(shared, json=json)}
+    handler = {"class": "logging.StreamHandler", "stream": stream, "formatter": "line"}
     logging.config.dictConfig(
         {
             "version": 1,
@@ -56,9 +55,33 @@ def configure_logging(*, level: str, json: bool) -> None:
     )
 
 
+def library_formatter() -> logging.Formatter:
+    """For uvicorn before it has loaded the application, and for its supervisor, which never does."""
+    return _formatter(_shared, json=os.environ.get("LOG_FORMAT") == "json")
+
+
+def _formatter(shared: list[Processor], *, json: bool) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _drop_color,
+            *_renderer(json=json),
+        ],
+    )
+
+
 def _renderer(*, json: bool) -> list[Processor]:
     line = _to_json if json else structlog.dev.ConsoleRenderer(colors=False)
     return [structlog.processors.format_exc_info, _hide_rows, line]
+
+
+def _add_trace_id(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Of the request that is being traced, if it is."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = trace.format_trace_id(context.trace_id)
+    return event
 
 
 def _hide_rows(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -53,6 +53,7 @@ class Metrics:
         self, session_end_reasons: Iterable[str], version: str, worker: Worker | None = None
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # a series more per counter, read by nobody
+        values.ValueClass = values.MutexValue
         if worker is not None:
             os.environ[FOLDER_VARIABLE] = str(worker.folder)
             values.ValueClass = values.MultiProcessValue(lambda: worker.place)  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from app import workers
 from app.config import Settings, load_settings
-from app.database import connect
+from app.database import connect, explain
 from app.devdb import PROJECT
 from app.logs import configure_logging
 
@@ -38,9 +38,14 @@ def main(options: list[str]) -> NoReturn:
     if settings.run_migrations:
         _wait_for_database(settings)
         _migrate()
+    os.environ["LOG_FORMAT"] = "json" if settings.json_logs else "text"
     os.environ["WEB_CONCURRENCY"] = str(settings.web_concurrency)
-    grace = ["--timeout-graceful-shutdown", str(GRACE_SECONDS)]
-    server = [sys.executable, "-m", "uvicorn", "app.main:app", "--no-server-header", *grace, *options]
+    server = [
+        *(sys.executable, "-m", "uvicorn", "app.main:app", "--no-server-header"),
+        *("--timeout-graceful-shutdown", str(GRACE_SECONDS)),
+        *("--log-config", str(PROJECT / "app" / "uvicorn.json")),
+        *options,
+    ]
     sys.stdout.flush()
     os.execv(server[0], server)
 
@@ -55,7 +60,7 @@ def _wait_for_database(settings: Settings) -> None:
             with engine.connect():
                 break
         except OperationalError as error:
-            before, problem = problem, str(error.orig).strip().partition("\n")[0]
+            before, problem = problem, explain(error)
         if time.monotonic() > deadline:
             raise SystemExit(f"No database at {address} within {settings.database_wait_seconds} s: {problem}")
         if problem != before:

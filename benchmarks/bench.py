@@ -143,7 +143,7 @@ def pairs(service: Server, number: int) -> list[dict[str, str]]:
     return [httpx.post(service.url("/api/v1/token"), data=form).json() for _ in range(number)]
 
 
-def bench(service: Server, limits: Server) -> None:
+def bench(service: Server, unobserved: Server, limits: Server) -> None:
     httpx.post(service.url("/api/v1/users/"), json={"email": EMAIL, "password": PASSWORD}, timeout=10)
     sessions = pairs(service, CONNECTIONS)
     access = sessions[0]["access_token"]
@@ -155,11 +155,12 @@ def bench(service: Server, limits: Server) -> None:
         return [refresh(pair["refresh_token"]) for pair in pairs(service, CONNECTIONS)]
 
     print(f"{'':34}{'requests/s':>10}{'p50 ms':>10}{'p99 ms':>10}{'CPU ms/req':>12}")
-    static, select, health, me, rotation = compare(
+    static, select, health, me, unwatched, rotation = compare(
         lambda: measure(limits, many(get("/static"))),
         lambda: measure(limits, many(get("/select"))),
         lambda: measure(service, many(get("/api/v1/health"))),
         lambda: measure(service, many(get("/api/v1/me", access))),
+        lambda: measure(unobserved, many(get("/api/v1/me", access))),
         lambda: measure(service, rotating),
     )
     hashing, token = compare(
@@ -170,6 +171,7 @@ def bench(service: Server, limits: Server) -> None:
         ("limit: same JSON, one SELECT", select),
         ("health", health),
         ("me", me),
+        ("me without metrics and logs", unwatched),
         ("refresh", rotation),
         ("limit: bare bcrypt, all cores", hashing),
         ("token", token),
@@ -181,6 +183,7 @@ def bench(service: Server, limits: Server) -> None:
     verdict("me / one SELECT", me.rate / select.rate, 0.7, at_least=True)
     verdict("refresh / one SELECT", rotation.rate / select.rate, 0.5, at_least=True)
     verdict("token / bare bcrypt", token.rate / hashing.rate, 0.9, at_least=True)
+    verdict("metrics and logs / CPU of me", 1 - unwatched.cpu / me.cpu, 0.15, at_least=False)
     verdict("me p99 while logins queue / idle", busy / idle, 3, at_least=False)
     verdict("RSS of the worker, MiB", service.rss_mib(), 120, at_least=False)
 
@@ -214,8 +217,12 @@ def main() -> None:
     }
     alembic = [sys.executable, "-m", "alembic", "upgrade", "head"]
     subprocess.run(alembic, env=os.environ | environment, check=True)
-    with serve("app.main:app", environment) as service, serve("benchmarks.limits:app", environment) as limits:
-        bench(service, limits)
+    with (
+        serve("app.main:app", environment) as service,
+        serve("benchmarks.unobserved:app", environment) as unobserved,
+        serve("benchmarks.limits:app", environment) as limits,
+    ):
+        bench(service, unobserved, limits)
     devdb.detach(data)
 
 

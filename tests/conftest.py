@@ -90,6 +90,7 @@ def make_settings(**values: Any) -> Settings:
         "secret_key": SECRET_KEY,
         "bcrypt_rounds": 4,
         "log_level": "ERROR",
+        "cleanup_interval_seconds": 0,  # a clock that a test has moved would end the sessions of others
     }
     return Settings(_env_file=None, **(defaults | values))
 

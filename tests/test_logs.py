@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from alembic import command
 from sqlalchemy import create_engine, text
 
 from app.logs import configure_logging
-from tests.conftest import MakeDatabase, MakeService, alembic_config
+from tests.conftest import MakeDatabase, MakeService, Start, alembic_config
 from tests.support import PASSWORD, Api, bearer, browser, error_of
 
 SECRET_AGENT = "marked-user-agent"
@@ -74,6 +75,7 @@ def test_each_security_event_is_one_line_with_the_request_id(logged: Api, lines:
         "login.succeeded",
         "login.failed",
         "session.replayed",
+        "refresh.refused",
         "session.reuse_detected",
         "session.ended",
     ):
@@ -114,13 +116,52 @@ def test_no_secret_is_ever_logged(logged: Api, lines: Lines) -> None:
     assert email not in written
 
 
+def test_no_route_logs_what_it_is_sent(logged: Api, lines: Lines) -> None:
+    document = logged.http.get("/openapi.json").json()
+    headers = {
+        "Authorization": "Bearer marked-token",
+        "Cookie": "access_token=marked-cookie; refresh_token=marked-cookie",
+        "Idempotency-Key": "marked-key",
+        "User-Agent": SECRET_AGENT,
+        "X-Forwarded-For": "marked-address",
+        "Referer": "https://marked.example.com",
+        "X-Request-ID": "marked id",
+    }
+    fields = ("email", "password", "refresh_token", "username", "current_password", "new_password")
+    body = {name: f"marked-{name}@example.com" for name in fields}
+    calls = 0
+    for path, operations in document["paths"].items():
+        for method in operations:
+            filled = re.sub(r"\{[a-z_]+\}", "marked", path)
+            for content in ({}, {"json": body}, {"data": body}, {"content": b'{"password": "marked'}):
+                for given in (headers, {**headers, "Authorization": "", "Origin": "https://marked.example"}):
+                    logged.http.request(method, filled, headers=given, params={"token": "marked"}, **content)
+                    calls += 1
+
+    assert len(lines.events("http.request")) == calls + 1
+    assert "marked" not in "\n".join(lines.lines)
+
+
+def test_every_line_of_the_server_has_the_format(start: Start, database_url: str) -> None:
+    started = start(database_url, WEB_CONCURRENCY="2").serves()
+    started.process.terminate()
+    started.process.wait(30)
+
+    events = [json.loads(line) for line in started.output.splitlines()]
+    said = [event["event"] for event in events]
+    assert any(text.startswith("Started parent process") for text in said)
+    assert any(text.startswith("Uvicorn running on") for text in said)
+    assert any(text.startswith("Stopping parent process") for text in said)
+    assert all({"event", "level", "timestamp"} <= set(event) for event in events)
+
+
 def test_a_failure_is_logged_once_with_its_request_id(
     logged: Api, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("app.routers.metrics.generate_latest", fail)
+    monkeypatch.setattr("app.metrics.Metrics.exposition", fail)
     response = logged.http.get("/metrics")
 
     assert response.status_code == 500

@@ -11,8 +11,9 @@ from sqlalchemy import Engine, text
 
 from app.application import DATABASE_THREADS, VERSION
 from app.database import POOL_SIZE
+from app.services.passwords import QUEUE_PER_SLOT
 from tests.conftest import MakeService, Start
-from tests.support import Api, Started, at_once
+from tests.support import Api, Started, at_once, bearer, error_of
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -130,9 +131,11 @@ def test_the_line_before_the_database_is_seen(start_service: MakeService, engine
         with ThreadPoolExecutor(6) as threads:
             calls = [threads.submit(api.me, token) for _ in range(6)]
             deadline = time.monotonic() + 20
-            while api.metric("app_database_pool_waiting") != 6 - DATABASE_THREADS:
+            while (
+                api.metric("app_database_pool_waiting") != 6 - DATABASE_THREADS
+                or api.metric("app_database_pool_in_use") != DATABASE_THREADS
+            ):
                 assert time.monotonic() < deadline
-            assert api.metric("app_database_pool_in_use") == DATABASE_THREADS
             connection.rollback()
             assert {call.result().status_code for call in calls} <= {200, 503}
     assert api.metric("app_database_pool_waiting") == 0
@@ -210,3 +213,29 @@ def test_a_folder_that_cannot_be_shared_ends_the_start(start: Start, database_ur
 
     assert started.process.wait(60) == 3
     assert "set PROMETHEUS_MULTIPROC_DIR to another one" in started.output
+
+
+def test_a_token_guards_the_metrics_where_there_is_one(start_service: MakeService, api: Api) -> None:
+    guarded = start_service(metrics_token="of the scraper")
+
+    assert api.http.get("/metrics").status_code == 200
+    assert error_of(guarded.http.get("/metrics")) == (401, "not_authenticated")
+    wrong = guarded.http.get("/metrics", headers=bearer("of somebody else"))
+    assert error_of(wrong) == (401, "invalid_token")
+    assert wrong.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    strange = guarded.http.get("/metrics", headers={b"Authorization": "Bearer é".encode()})
+    assert error_of(strange) == (401, "invalid_token")
+    user = guarded.log_in()["access_token"]
+    assert error_of(guarded.http.get("/metrics", headers=bearer(user))) == (401, "invalid_token")
+    assert guarded.http.get("/metrics", headers=bearer("of the scraper")).status_code == 200
+
+
+def test_a_full_hashing_queue_is_counted(start_service: MakeService) -> None:
+    api = start_service(bcrypt_rounds=10)
+    limit = int(api.metric("app_password_hash_queue_limit"))
+    assert limit >= QUEUE_PER_SLOT
+
+    calls = at_once(limit * 2 + 10, lambda _: api.token("nobody@example.com").status_code)
+
+    assert api.metric("app_password_hash_rejections_total") == calls.count(503) > 0
+    assert api.metric("app_password_hash_queue") == 0

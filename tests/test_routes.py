@@ -28,7 +28,8 @@ def test_these_routes_are_public_and_no_others() -> None:
         "/api/v1/refresh",  # guarded by the refresh token itself
         "/api/v1/health",
         "/api/v1/health/live",
-        "/metrics",
+        "/health",
+        "/metrics",  # guarded by METRICS_TOKEN, where there is one
     }
 
 

@@ -1,5 +1,5 @@
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
@@ -10,18 +10,21 @@ from app.schemas.errors import responses
 from app.schemas.health import Healthy, Unhealthy
 
 PATIENCE_SECONDS: Final = 1.8
+_READY: Final[dict[int | str, dict[str, Any]]] = {
+    **responses(),
+    503: {"model": Unhealthy, "description": "The database does not answer, or its schema is too old"},
+}
 
-router = APIRouter(prefix="/api/v1/health", tags=["operations"])
+router = APIRouter(tags=["operations"])
 
 
+@router.get("/api/v1/health", summary="Can it serve?", response_model=Healthy, responses=_READY)
 @router.get(
-    "",
-    summary="Can it serve?",
+    "/health",
+    name="read_health_at_root",
+    summary="Can it serve? The same, where the frontend asks",
     response_model=Healthy,
-    responses={
-        **responses(),
-        503: {"model": Unhealthy, "description": "The database does not answer"},
-    },
+    responses=_READY,
 )
 async def read_health(services: ServicesDep) -> Healthy | JSONResponse:
     try:
@@ -33,7 +36,7 @@ async def read_health(services: ServicesDep) -> Healthy | JSONResponse:
     return Healthy()
 
 
-@router.get("/live", summary="Is the process alive?", responses=responses())
+@router.get("/api/v1/health/live", summary="Is the process alive?", responses=responses())
 async def read_liveness() -> Healthy:
     """Touches nothing but the process."""
     return Healthy()

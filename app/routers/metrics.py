@@ -1,7 +1,8 @@
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.dependencies import ServicesDep
+from app.dependencies import ServicesDep, metrics_reader
+from app.errors import InvalidToken, NotAuthenticated
 from app.schemas.errors import responses
 
 router = APIRouter(tags=["operations"])
@@ -14,7 +15,11 @@ _TEXT = {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"description": "Prometheus text format", "content": _TEXT}, **responses()},
+    dependencies=[Depends(metrics_reader)],
+    responses={
+        200: {"description": "Prometheus text format", "content": _TEXT},
+        **responses(NotAuthenticated, InvalidToken),
+    },
 )
 def read_metrics(services: ServicesDep) -> Response:
     return Response(services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -82,6 +82,7 @@ class RotationService:
             claims = decode_refresh(token, self.issuer.keys, now.timestamp())
         except InvalidRefreshToken:
             self._count("invalid")
+            log.info("refresh.refused", outcome="invalid")
             raise
         key_hash = _hash_key(idempotency_key)
         rows = self.db.execute(
@@ -143,6 +144,9 @@ class RotationService:
         return "raced" if leeway and age <= leeway else "reuse_detected"
 
     def _refuse(self, verdict: Verdict, claims: RefreshClaims) -> NoReturn:
+        log.info(
+            "refresh.refused", outcome=verdict, user_id=claims.user_id, session_id=str(claims.session_id)
+        )
         if verdict == "expired":
             raise InvalidRefreshToken
         if verdict == "reuse_detected":

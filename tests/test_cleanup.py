@@ -1,0 +1,181 @@
+"""Sessions that are over are deleted, in small bites, by one at a time, and never under somebody's hands."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+import pytest
+from alembic import command
+from sqlalchemy import Engine, create_engine, text
+
+from app.services import cleanup
+from app.services.cleanup import CleanupService
+from tests.conftest import MakeDatabase, MakeService, alembic_config
+from tests.support import Api, MovableClock, error_of
+
+DAYS = 30
+
+
+@pytest.fixture
+def url(make_database: MakeDatabase) -> str:
+    """A database whose sessions are nobody else's."""
+    url = make_database()
+    command.upgrade(alembic_config(url), "head")
+    return url
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def api(start_service: MakeService, url: str, clock: MovableClock) -> Api:
+    return start_service(database_url=url, clock=clock)
+
+
+@pytest.fixture
+def inside(url: str) -> Engine:
+    return create_engine(url, isolation_level="AUTOCOMMIT")
+
+
+def service(api: Api) -> CleanupService:
+    found: CleanupService = api.app.state.services.cleanup
+    return found
+
+
+def left(inside: Engine) -> int:
+    with inside.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM refresh_tokens")).scalar_one())
+
+
+def test_a_session_past_its_end_goes_and_its_token_stays_invalid(
+    api: Api, clock: MovableClock, inside: Engine
+) -> None:
+    email = api.new_user()
+    over = api.log_in(email)
+    clock.move(days=4)
+    live = api.log_in(email)
+    clock.move(days=4)
+
+    assert service(api).sweep() == 1
+
+    assert left(inside) == 1
+    assert error_of(api.refresh(over["refresh_token"])) == (401, "invalid_refresh_token")
+    assert api.refresh(live["refresh_token"]).status_code == 200
+    assert api.metric("app_sessions_purged_total") == 1
+    assert api.metric("app_sessions_live") == 1
+
+
+def test_an_ended_session_stays_for_its_retention(
+    start_service: MakeService, url: str, clock: MovableClock, inside: Engine
+) -> None:
+    api = start_service(database_url=url, clock=clock, refresh_token_expire_days=365, session_max_days=365)
+    api.log_out(api.log_in()["access_token"])
+
+    clock.move(days=DAYS, seconds=-1)
+    assert service(api).sweep() == 0
+    clock.move(seconds=1)
+    assert service(api).sweep() == 1
+    assert left(inside) == 0
+
+
+def test_it_bites_until_nothing_is_left(api: Api, inside: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.log_in()
+    with inside.connect() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO refresh_tokens (id, user_id, token_id, created_at, expires_at)"
+                " SELECT gen_random_uuid(), user_id, token_id, created_at, created_at - interval '1 day'"
+                " FROM refresh_tokens, generate_series(1, :number)"
+            ),
+            {"number": 2 * cleanup.BITE + 7},
+        )
+    bites: list[int] = []
+    original = CleanupService._bite
+
+    def bite(self: CleanupService, now: datetime) -> int:
+        bites.append(original(self, now))
+        return bites[-1]
+
+    monkeypatch.setattr(CleanupService, "_bite", bite)
+
+    assert service(api).sweep() == 2 * cleanup.BITE + 7
+    assert bites == [cleanup.BITE, cleanup.BITE, 7]
+    assert left(inside) == 1
+
+
+def test_a_row_in_somebodys_hands_is_left_alone(api: Api, clock: MovableClock, inside: Engine) -> None:
+    email = api.new_user()
+    for _ in range(3):
+        api.log_in(email)
+    clock.move(days=8)
+
+    with inside.execution_options(isolation_level="READ COMMITTED").connect() as other:
+        other.execute(text("SELECT id FROM refresh_tokens LIMIT 1 FOR UPDATE"))
+        assert service(api).sweep() == 2
+    assert service(api).sweep() == 1
+    assert left(inside) == 0
+
+
+def test_one_at_a_time(api: Api, clock: MovableClock, inside: Engine) -> None:
+    api.log_in()
+    clock.move(days=8)
+
+    with inside.execution_options(isolation_level="READ COMMITTED").connect() as other:
+        other.execute(text(f"SELECT pg_advisory_xact_lock({cleanup.ADVISORY_LOCK})"))
+        assert service(api).sweep() is None
+        assert left(inside) == 1
+    assert service(api).sweep() == 1
+
+
+def test_four_at_once_delete_each_row_once(api: Api, clock: MovableClock) -> None:
+    email = api.new_user()
+    for _ in range(20):
+        api.log_in(email)
+    clock.move(days=8)
+
+    with ThreadPoolExecutor(4) as threads:
+        swept = [threads.submit(service(api).sweep) for _ in range(4)]
+
+    assert sum(each.result() or 0 for each in swept) == 20
+    assert api.metric("app_sessions_purged_total") == 20
+
+
+def test_the_service_does_it_by_itself(start_service: MakeService, url: str, inside: Engine) -> None:
+    start_service(database_url=url).log_in()
+    with inside.connect() as connection:
+        connection.execute(text("UPDATE refresh_tokens SET expires_at = now() - interval '1 second'"))
+
+    cleaning = start_service(database_url=url, cleanup_interval_seconds=1)
+
+    deadline = time.monotonic() + 30
+    while left(inside):
+        assert time.monotonic() < deadline
+    assert cleaning.metric("app_sessions_purged_total") == 1
+
+
+def test_an_outage_does_not_end_it(start_service: MakeService, url: str, inside: Engine) -> None:
+    cleaning = start_service(database_url=url, cleanup_interval_seconds=1)
+    with inside.connect() as connection:
+        connection.execute(text("ALTER TABLE refresh_tokens RENAME TO away"))
+        failures = "app_database_errors_total"
+        deadline = time.monotonic() + 30
+        while cleaning.metric(failures, sqlstate_class="42") < 2:
+            assert time.monotonic() < deadline
+        connection.execute(text("ALTER TABLE away RENAME TO refresh_tokens"))
+    cleaning.log_in()
+
+    while cleaning.metric("app_sessions_live") != 1:
+        assert time.monotonic() < deadline
+
+
+def test_the_retention_is_a_setting(
+    start_service: MakeService, url: str, clock: MovableClock, inside: Engine
+) -> None:
+    api = start_service(database_url=url, clock=clock, revoked_session_retention_days=0)
+    api.log_out(api.log_in()["access_token"])
+
+    assert api.app.state.services.cleanup.retention == timedelta(0)
+    assert service(api).sweep() == 1
+    assert left(inside) == 0

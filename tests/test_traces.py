@@ -1,0 +1,114 @@
+"""Spans, as a collector receives them over OTLP."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.conftest import Start
+from tests.support import PASSWORD, new_email
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+
+
+class Collector(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def spans(self) -> list[Any]:
+        requests = [ExportTraceServiceRequest.FromString(body) for body in self.bodies]
+        resources = [resource for request in requests for resource in request.resource_spans]
+        return [span for each in resources for scope in each.scope_spans for span in scope.spans]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/v1/traces":
+            self.server.bodies.append(body)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        thread = threading.Thread(target=collector.serve_forever)
+        thread.start()
+        yield collector
+        collector.shutdown()
+        thread.join()
+
+
+def attributes(span: Any) -> dict[str, str]:
+    return {each.key: each.value.string_value or str(each.value.int_value) for each in span.attributes}
+
+
+def test_a_request_and_its_statements_are_one_trace(
+    start: Start, collector: Collector, database_url: str
+) -> None:
+    started = start(
+        database_url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint, OTEL_BSP_SCHEDULE_DELAY="100"
+    ).serves()
+    email = new_email()
+    traced = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
+    body = {"email": email, "password": PASSWORD}
+    answer = httpx.post(f"{started.base_url}/api/v1/users/", json=body, headers=traced, timeout=30)
+    assert answer.status_code == 201
+    again = httpx.post(f"{started.base_url}/api/v1/users/", json=body, headers=traced, timeout=30)
+    assert again.status_code == 409
+    login = {"username": email, "password": PASSWORD}
+    pair = httpx.post(f"{started.base_url}/api/v1/token", data=login, timeout=30).json()
+    httpx.post(f"{started.base_url}/api/v1/refresh", json={"refresh_token": pair["refresh_token"]})
+
+    started.wait_for(lambda: any("UPDATE" in span.name for span in collector.spans()), "traced")
+    spans = collector.spans()
+
+    ours = [span for span in spans if span.trace_id.hex() == TRACE_ID]
+    servers = [span for span in ours if span.name == "POST /api/v1/users/"]
+    assert [attributes(span)["http.response.status_code"] for span in servers] == ["201", "409"]
+    inserts = [span for span in ours if span.name == "INSERT"]
+    assert [span.parent_span_id for span in inserts] == [span.span_id for span in servers]
+    assert [attributes(span).get("error.type") for span in inserts] == [None, "23505"]
+    assert attributes(inserts[0])["db.query.text"].startswith("INSERT INTO users")
+    everything = b"".join(collector.bodies)
+    for secret in (email, PASSWORD, "$bcrypt", *pair.values()):
+        if isinstance(secret, str) and secret != "bearer":
+            assert secret.encode() not in everything, secret
+    assert b"kanban-auth" in everything
+    assert not any("health" in span.name for span in spans)
+
+
+def test_a_log_line_names_its_trace(start: Start, collector: Collector, database_url: str) -> None:
+    started = start(database_url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint).serves()
+
+    httpx.get(f"{started.base_url}/api/v1/me", headers={"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"})
+
+    started.wait_for(lambda: '"/api/v1/me"' in started.output, "logged")
+    (line,) = [line for line in started.output.splitlines() if '"/api/v1/me"' in line]
+    assert f'"trace_id": "{TRACE_ID}"' in line
+
+
+def test_without_an_endpoint_there_are_none(start: Start, collector: Collector, database_url: str) -> None:
+    started = start(database_url, OTEL_BSP_SCHEDULE_DELAY="100").serves()
+    started.register()
+    started.process.terminate()
+    started.process.wait(30)
+
+    assert collector.bodies == []
+    assert "trace_id" not in started.output
