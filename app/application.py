@@ -29,9 +29,12 @@ from app.middleware.declared_length import DeclaredLengthMiddleware
 from app.middleware.metrics import MetricsMiddleware
 from app.middleware.request_log import RequestLogMiddleware
 from app.models.sessions import EndReason
-from app.routers import health, metrics, sessions, users
+from app.routers import account, admin, audit, health, metrics, sessions, users
 from app.security.keys import derive_keys
 from app.security.passwords import PasswordScheme
+from app.services.account import AccountService
+from app.services.admin import AdminService
+from app.services.audit import AuditService
 from app.services.cleanup import CleanupService
 from app.services.health import HealthService
 from app.services.passwords import HashingFence, PasswordService
@@ -57,7 +60,15 @@ Accounts, sessions and tokens of the Kanban app.
 Swagger UI and HTTP libraries can use it; it is no grant for third parties, which RFC 9700 §2.4 rules out.
 """
 VERSION: Final = "1.0.0"
-ROUTERS: Final = (users.router, sessions.router, health.router, metrics.router)
+ROUTERS: Final = (
+    users.router,
+    account.router,
+    sessions.router,
+    admin.router,
+    audit.router,
+    health.router,
+    metrics.router,
+)
 
 
 def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
@@ -150,9 +161,10 @@ def build_services(settings: Settings, database: Database, metrics: Metrics, clo
     )
     scheme = PasswordScheme(settings.bcrypt_rounds)
     passwords = PasswordService(scheme, settings.password_min_length, metrics)
-    accounts = UserService(database, passwords, clock, metrics)
+    audit = AuditService(database, clock)
+    accounts = UserService(database, passwords, audit, clock, metrics)
     issuer = TokenIssuer(keys, lifetimes)
-    logins = SessionService(database, accounts, issuer, clock, metrics)
+    logins = SessionService(database, accounts, issuer, audit, clock, metrics)
     leeway = timedelta(seconds=settings.refresh_reuse_leeway_seconds)
     return Services(
         settings=settings,
@@ -169,11 +181,18 @@ def build_services(settings: Settings, database: Database, metrics: Metrics, clo
         cleanup_thread=Threads(1, "cleanup", patience_seconds=DATABASE_PATIENCE_SECONDS),
         health_thread=Threads(1, "health", patience_seconds=DATABASE_PATIENCE_SECONDS),
         users=accounts,
+        account=AccountService(database, accounts, logins, audit),
+        admin=AdminService(database, accounts, logins, audit, metrics),
+        audit=audit,
         sessions=logins,
         rotation=RotationService(database, logins, issuer, leeway, clock, metrics),
         health=HealthService(database),
         cleanup=CleanupService(
-            database, timedelta(days=settings.revoked_session_retention_days), clock, metrics
+            database,
+            sessions_kept=timedelta(days=settings.revoked_session_retention_days),
+            audit_kept=timedelta(days=settings.audit_retention_days),
+            clock=clock,
+            metrics=metrics,
         ),
     )
 
@@ -189,7 +208,7 @@ def _middleware(settings: Settings, metrics: Metrics) -> list[Middleware]:
                 allow_credentials=True,
                 allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
-                expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-ID"],
+                expose_headers=["Link", "Retry-After", "WWW-Authenticate", "X-Request-ID", "X-Total-Count"],
             )
         )
     stack.append(Middleware(CatchAllMiddleware, respond=respond_unforeseen))

@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     web_concurrency: int = Field(default=1, ge=1, le=256)
     metrics_token: SecretStr | None = None
     revoked_session_retention_days: int = Field(default=30, ge=0, le=3650)
+    audit_retention_days: int = Field(default=365, ge=0, le=3650)
     cleanup_interval_seconds: int = Field(default=60, ge=0, le=86400)
     otel_exporter_otlp_endpoint: str | None = None
     run_migrations: bool = True

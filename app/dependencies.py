@@ -12,17 +12,21 @@ from fastapi.security.base import SecurityBase
 
 from app.clock import Clock
 from app.config import Settings
-from app.errors import CrossSiteRequest, InvalidToken, NotAuthenticated, TokenExpired
+from app.errors import CrossSiteRequest, Forbidden, InvalidToken, NotAuthenticated, TokenExpired
 from app.metrics import Metrics
+from app.models.users import Role
 from app.schemas.cookies import ACCESS_COOKIE, REFRESH_COOKIE
 from app.schemas.sessions import IdempotencyKeyText, RefreshRequest
 from app.security.keys import TokenKeys
 from app.security.tokens import AccessClaims, decode_access
+from app.services.account import AccountService
+from app.services.admin import AdminService
+from app.services.audit import Actor, AuditService, Client
 from app.services.cleanup import CleanupService
 from app.services.health import HealthService
 from app.services.passwords import HashingFence
 from app.services.rotation import RotationService
-from app.services.sessions import Client, SessionService
+from app.services.sessions import SessionService
 from app.services.threads import Threads
 from app.services.users import Account, UserService
 
@@ -43,6 +47,9 @@ class Services:
     health_thread: Threads
     cleanup_thread: Threads
     users: UserService
+    account: AccountService
+    admin: AdminService
+    audit: AuditService
     sessions: SessionService
     rotation: RotationService
     health: HealthService
@@ -147,14 +154,38 @@ class _AccessToken(_Password):
 
 
 access_token = _AccessToken()
+AccessToken = Annotated[AccessClaims, Depends(access_token)]
 
 
-async def _current_user(request: Request, claims: Annotated[AccessClaims, Depends(access_token)]) -> Account:
+def came_by_cookie(request: Request) -> bool:
+    """Of a request that is authenticated: whether its browser should hear of new cookies."""
+    return not _bearer(request)
+
+
+async def _current_user(request: Request, claims: AccessToken) -> Account:
     services = services_of(request)
     return await services.threads.run(services.users.get_active, claims.user_id)
 
 
 CurrentUser = Annotated[Account, Depends(_current_user)]
+
+
+async def current_actor(request: Request, user: CurrentUser) -> Actor:
+    """An active user, as the database knows them."""
+    return Actor(user.id, client_of(request))
+
+
+CurrentActor = Annotated[Actor, Depends(current_actor)]
+
+
+async def current_admin(request: Request, user: CurrentUser) -> Actor:
+    """By the role in the database: the token's may be of yesterday. Raises Forbidden."""
+    if user.role != Role.ADMIN:
+        raise Forbidden
+    return Actor(user.id, client_of(request))
+
+
+CurrentAdmin = Annotated[Actor, Depends(current_admin)]
 
 
 async def _maybe_refresh_token(request: Request, body: RefreshRequest | None = None) -> str | None:

@@ -81,7 +81,7 @@ def _respond(
     headers: Any = None,
 ) -> Response:
     if isinstance(error, PasswordTooShort):
-        loc = ["body", "password"]
+        loc = ["body", error.field]
         detail = [{"loc": loc, "msg": str(error), "type": "string_too_short"}]
     response = JSONResponse(
         {"detail": str(error) if detail is None else detail, "code": error.code},

@@ -16,7 +16,8 @@ ServiceError
 ├── NotFound                not_found
 ├── MethodNotAllowed        method_not_allowed
 ├── Conflict
-│   └── EmailTaken          email_taken
+│   ├── EmailTaken          email_taken
+│   └── LastAdmin           last_admin
 ├── PayloadTooLarge         payload_too_large
 ├── InternalError           internal_error
 └── Unavailable             unavailable
@@ -44,9 +45,12 @@ class InvalidInput(ServiceError):
 
 
 class PasswordTooShort(InvalidInput):
-    def __init__(self, min_length: int) -> None:
-        super().__init__(min_length)
+    """`field` is the name of the password in the request."""
+
+    def __init__(self, min_length: int, field: str) -> None:
+        super().__init__(min_length, field)
         self.min_length = min_length
+        self.field = field
 
     def __str__(self) -> str:
         return f"Password should have at least {self.min_length} characters"
@@ -117,6 +121,11 @@ class Conflict(ServiceError):
 class EmailTaken(Conflict):
     code = "email_taken"
     message = "Email already registered"
+
+
+class LastAdmin(Conflict):
+    code = "last_admin"
+    message = "The last active admin cannot be demoted, disabled or deleted"
 
 
 class PayloadTooLarge(ServiceError):

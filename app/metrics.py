@@ -35,6 +35,16 @@ _HTTP_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _HASH_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
 
 
+ADMIN_ACTIONS: Final = (
+    "user_created",
+    "user_imported",
+    "role_changed",
+    "user_disabled",
+    "user_enabled",
+    "user_deleted",
+    "password_set",
+    "sessions_ended",
+)
 # PostgreSQL's classes of errors (its Appendix A) that a service like this can meet.
 SQLSTATE_CLASSES: Final = (
     *("08", "22", "23", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58", "XX"),
@@ -89,6 +99,9 @@ class Metrics:
         )
         self.sessions_live = self._gauge(
             "app_sessions_live", "Sessions that can be refreshed, counted by the clean-up.", "livemostrecent"
+        )
+        self.admin_actions = self._counter(
+            "app_admin_actions", "What administrators did.", "action", ADMIN_ACTIONS
         )
         self.hash_duration = Histogram(
             "app_password_hash_seconds",

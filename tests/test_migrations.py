@@ -64,11 +64,15 @@ def test_every_constraint_and_index_has_its_name_by_the_convention(database_url:
         constraints = connection.execute(
             text(
                 "SELECT conname FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid "
-                "WHERE relname IN ('users', 'refresh_tokens') AND contype <> 'n'"
+                "WHERE relnamespace = 'public'::regnamespace AND contype <> 'n' "
+                "AND relname <> 'alembic_version'"
             )
         )
         indexes = connection.execute(
-            text("SELECT indexname FROM pg_indexes WHERE tablename IN ('users', 'refresh_tokens')")
+            text(
+                "SELECT indexname FROM pg_indexes "
+                "WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+            )
         )
         names = {name for (name,) in [*constraints, *indexes]}
     engine.dispose()
@@ -77,6 +81,14 @@ def test_every_constraint_and_index_has_its_name_by_the_convention(database_url:
         "pk_users",
         "uq_users_email",
         "ck_users_role",
+        "ix_users_email_pattern",
+        "ix_users_role_id",
+        "ix_users_id_inactive",
+        "pk_audit_events",
+        "ix_audit_events_at",
+        "ix_audit_events_actor_id_id",
+        "ix_audit_events_event_id",
+        "ix_audit_events_user_id_id",
         "pk_refresh_tokens",
         "fk_refresh_tokens_user_id_users",
         "ix_refresh_tokens_user_id",

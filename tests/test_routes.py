@@ -1,41 +1,94 @@
-"""Who may call what: no route is public by accident."""
+"""Who may call what: no route is public, or a user's, by accident."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.routing import APIRoute
 
 from app.application import ROUTERS
-from app.dependencies import access_token, who_logs_out
+from app.dependencies import access_token, current_admin, who_logs_out
 from app.middleware.metrics import route_of
-from tests.support import Api, error_of
+from tests.support import PASSWORD, Api, bearer, error_of
+
+ROUTES = {
+    f"{method} {route.path}": route
+    for router in ROUTERS
+    for route in router.routes
+    if isinstance(route, APIRoute)
+    for method in route.methods or ()
+}
+PUBLIC = {
+    "POST /api/v1/users/",
+    "POST /api/v1/token",
+    "POST /api/v1/refresh",  # guarded by the refresh token itself
+    "GET /api/v1/health",
+    "GET /api/v1/health/live",
+    "GET /health",
+    "GET /metrics",  # guarded by METRICS_TOKEN, where there is one
+}
+USER = {
+    "GET /api/v1/me",
+    "PUT /api/v1/me/password",
+    "POST /api/v1/me/delete",
+    "GET /api/v1/me/sessions",
+    "GET /api/v1/me/sessions/ended",
+    "DELETE /api/v1/me/sessions",
+    "DELETE /api/v1/me/sessions/{session_id}",
+    "POST /api/v1/logout",
+}
+ADMIN = {
+    "GET /api/v1/admin/users",
+    "POST /api/v1/admin/users",
+    "GET /api/v1/admin/users/{user_id}",
+    "PATCH /api/v1/admin/users/{user_id}",
+    "PATCH /api/v1/admin/users/{user_id}/role",
+    "DELETE /api/v1/admin/users/{user_id}",
+    "GET /api/v1/admin/users/{user_id}/sessions",
+    "DELETE /api/v1/admin/users/{user_id}/sessions",
+    "GET /api/v1/admin/audit",
+}
 
 
-def guarded(dependant: object) -> bool:
-    calls = [dependency.call for dependency in dependant.dependencies]  # type: ignore[attr-defined]
-    return any(call in (access_token, who_logs_out) for call in calls) or any(
-        guarded(dependency)
-        for dependency in dependant.dependencies  # type: ignore[attr-defined]
-    )
+def guards(dependant: object) -> Iterator[object]:
+    for dependency in dependant.dependencies:  # type: ignore[attr-defined]
+        yield dependency.call
+        yield from guards(dependency)
 
 
-def test_these_routes_are_public_and_no_others() -> None:
-    public = {
-        route.path  # type: ignore[attr-defined]
-        for router in ROUTERS
-        for route in router.routes
-        if not guarded(route.dependant)  # type: ignore[attr-defined]
-    }
-
-    assert public == {
-        "/api/v1/users/",
-        "/api/v1/token",
-        "/api/v1/refresh",  # guarded by the refresh token itself
-        "/api/v1/health",
-        "/api/v1/health/live",
-        "/health",
-        "/metrics",  # guarded by METRICS_TOKEN, where there is one
-    }
+def level(route: APIRoute) -> str:
+    found = list(guards(route.dependant))
+    if current_admin in found:
+        return "admin"
+    return "user" if access_token in found or who_logs_out in found else "public"
 
 
-def test_the_others_want_a_token(api: Api) -> None:
-    assert error_of(api.http.get("/api/v1/me")) == (401, "not_authenticated")
-    assert error_of(api.http.post("/api/v1/logout")) == (401, "not_authenticated")
+def test_each_route_is_on_its_level() -> None:
+    by_level = {name: {each for each, route in ROUTES.items() if level(route) == name} for name in
+                ("public", "user", "admin")}  # fmt: skip
+
+    assert by_level == {"public": PUBLIC, "user": USER, "admin": ADMIN}
+
+
+def call(api: Api, name: str, token: str | None) -> tuple[int, str]:
+    method, path = name.split(" ")
+    path = path.replace("{user_id}", "1").replace("{session_id}", "7b0c1f5e-2f5c-4bb0-9a86-5d1a6f7d3a10")
+    body = {"email": "somebody@example.com", "password": PASSWORD, "role": "user",
+            "current_password": PASSWORD, "new_password": PASSWORD}  # fmt: skip
+    if method == "PATCH":
+        body = {"role": "user"}
+    headers = bearer(token) if token else {}
+    return error_of(api.http.request(method, path, json=body, headers=headers))
+
+
+@pytest.mark.parametrize("name", sorted(USER | ADMIN))
+def test_without_a_token_there_is_no_way_in(api: Api, name: str) -> None:
+    assert call(api, name, None) == (401, "not_authenticated")
+    assert call(api, name, "x") == (401, "invalid_token")
+
+
+@pytest.mark.parametrize("name", sorted(ADMIN))
+def test_a_user_is_no_admin(api: Api, name: str) -> None:
+    assert call(api, name, api.log_in()["access_token"]) == (403, "forbidden")
 
 
 def test_a_request_that_no_route_took_has_a_name_of_its_own() -> None:

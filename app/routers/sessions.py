@@ -1,14 +1,13 @@
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.routing import APIRoute
 
 from app.config import Settings
 from app.dependencies import (
     IdempotencyKey,
     PresentedRefreshToken,
-    ServicesDep,
     WhoLogsOut,
     client_of,
     is_cross_site,
@@ -102,12 +101,22 @@ async def refresh_token(
     return _answer(pair, services.settings)
 
 
-async def log_out(who: WhoLogsOut, services: ServicesDep) -> None:
-    """Ends every session of the user. A refresh token will do when the access token has run out."""
+async def log_out(
+    who: WhoLogsOut, request: Request, scope: Annotated[Literal["all", "session"], Query()] = "all"
+) -> None:
+    """Ends every session of the user, or this one.
+
+    A refresh token will do when the access token has run out.
+    """
+    services, client, everywhere = services_of(request), client_of(request), scope == "all"
     if isinstance(who, str):
-        await services.threads.run(services.rotation.log_out_by_refresh_token, who)
+        await services.threads.run(
+            services.rotation.log_out_by_refresh_token, who, client, everywhere=everywhere
+        )
     else:
-        await services.threads.run(services.sessions.log_out, who.user_id, who.session_id)
+        await services.threads.run(
+            services.sessions.log_out, who.user_id, who.session_id, client, everywhere=everywhere
+        )
 
 
 router.add_api_route(

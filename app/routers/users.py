@@ -1,6 +1,6 @@
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from app.dependencies import CurrentUser, ServicesDep
+from app.dependencies import CurrentUser, client_of, services_of
 from app.errors import (
     EmailTaken,
     InvalidInput,
@@ -22,11 +22,12 @@ router = APIRouter(prefix="/api/v1", tags=["users"])
     summary="Register",
     responses=responses(InvalidInput, EmailTaken, PayloadTooLarge, Unavailable),
 )
-async def register_user(new_user: NewUser, services: ServicesDep) -> UserOut:
+async def register_user(new_user: NewUser, request: Request) -> UserOut:
     """Opens an account with the role `user`. Log in at `/api/v1/token` next."""
+    services = services_of(request)
     password = new_user.password.get_secret_value()
     services.users.passwords.check_new(password)
-    account = await services.fence.run(services.users.register, new_user.email, password)
+    account = await services.fence.run(services.users.register, new_user.email, password, client_of(request))
     return UserOut.model_validate(account)
 
 

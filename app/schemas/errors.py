@@ -32,6 +32,7 @@ _DESCRIPTIONS: Final = {
     400: "The request does not fit",
     401: "Not authenticated",
     403: "Not allowed",
+    404: "There is no such thing",
     409: "Conflict",
     413: "The body is over 64 KiB",
     500: "Unforeseen",

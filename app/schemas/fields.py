@@ -1,8 +1,9 @@
 """Fields that several requests share."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr
 
 from app.security.passwords import MAX_PASSWORD_BYTES, normalize_password
 
@@ -24,6 +25,14 @@ def _fits(value: SecretStr) -> SecretStr:
     return value
 
 
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("no such moment in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Text = Annotated[str, AfterValidator(_without_nul)]
 # The length is checked first: to normalize a long text takes quadratic time.
 Password = Annotated[

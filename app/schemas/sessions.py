@@ -1,7 +1,10 @@
+from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, SecretStr
 
+from app.models.sessions import EndReason
 from app.schemas.fields import Password, Text
 
 _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
@@ -31,6 +34,28 @@ class TokenPairOut(BaseModel):
     expires_in: int = Field(examples=[900])
     refresh_token: str = Field(examples=[_JWT])
     refresh_expires_in: int = Field(examples=[604800])
+
+
+class _Place(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID = Field(examples=["7b0c1f5e-2f5c-4bb0-9a86-5d1a6f7d3a10"])
+    created_at: datetime
+    user_agent: str | None = Field(examples=["Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"])
+    ip_address: IPvAnyAddress | None = Field(examples=["192.0.2.7"])
+
+
+class SessionOut(_Place):
+    """`current`: the one that asks."""
+
+    last_used_at: datetime
+    expires_at: datetime
+    current: bool = False
+
+
+class EndedSessionOut(_Place):
+    ended_at: datetime
+    reason: EndReason = Field(examples=[EndReason.LOGOUT])
 
 
 IdempotencyKeyText = Annotated[str, Field(max_length=255)]

@@ -23,6 +23,34 @@ class NewUser(BaseModel):
     password: Password = Field(description="Any Unicode, 1024 bytes at most; never trimmed.")
 
 
+class AdminNewUser(NewUser):
+    role: Role = Field(default=Role.USER, examples=[Role.USER])
+
+
+class UserChange(BaseModel):
+    """What is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role | None = Field(default=None, examples=[Role.GUEST])
+    is_active: bool | None = None
+
+
+class RoleChange(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role = Field(examples=[Role.ADMIN])
+
+
+class PasswordChange(BaseModel):
+    current_password: Password
+    new_password: Password = Field(description="Any Unicode, 1024 bytes at most; never trimmed.")
+
+
+class PasswordProof(BaseModel):
+    password: Password
+
+
 class UserOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 

@@ -34,6 +34,14 @@ class PasswordScheme:
         except ValueError:  # not a hash that we know: nobody has that password
             return self._context.verify(password, self._nobodys_hash)
 
+    def is_hash(self, text: str) -> bool:
+        """Whether it is a hash that `verify` understands."""
+        handler = self._context.identify(text, resolve=True)
+        try:
+            return handler is not None and bool(handler.from_string(text).checksum)
+        except ValueError:
+            return False
+
     def is_outdated(self, hashed: str) -> bool:
         return self._context.needs_update(hashed)
 

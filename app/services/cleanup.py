@@ -1,17 +1,18 @@
 """Deleting what nobody needs any more, off the request path."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
-from sqlalchemy import DateTime, bindparam, delete, func, or_, select
+from sqlalchemy import DateTime, Executable, bindparam, delete, func, or_, select
 
 from app.clock import Clock
 from app.database import Database
 from app.metrics import Metrics
-from app.models import LoginSession
+from app.models import AuditEvent, LoginSession
 from app.services.sessions import ALIVE
 
 log = structlog.get_logger(__name__)
@@ -37,21 +38,39 @@ _PURGE = (
     )
     .returning(LoginSession.id)
 )
+_PURGE_AUDIT = (
+    delete(AuditEvent)
+    .where(
+        AuditEvent.id.in_(
+            select(AuditEvent.id)
+            .where(AuditEvent.at <= bindparam("forgotten", type_=DateTime(timezone=True)))
+            .limit(BITE)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .returning(AuditEvent.id)
+)
 _COUNT_LIVE = select(func.count()).select_from(LoginSession).where(*ALIVE)
+
+
+class Swept(NamedTuple):
+    sessions: int
+    audit_events: int
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupService:
-    """`retention` is how long ended sessions are kept, for people to see why they were signed out."""
+    """Ended sessions are kept for `sessions_kept`, for people to see why they were signed out."""
 
     db: Database
-    retention: timedelta
+    sessions_kept: timedelta
+    audit_kept: timedelta
     clock: Clock
     metrics: Metrics
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def sweep(self) -> int | None:
-        """Delete what is due, in statements of `BITE` rows; returns the number, None where another is at it.
+    def sweep(self) -> Swept | None:
+        """Delete what is due, in statements of `BITE` rows; None where another is at it.
 
         Rows that somebody has locked are left for the next sweep. Raises DatabaseUnavailable.
         """
@@ -59,15 +78,21 @@ class CleanupService:
             if not turn.scalar(_TRY_LOCK):
                 return None
             now = self.clock()
-            purged = bite = self._bite(now)
-            while bite == BITE and not self.stopping.is_set():
-                purged += (bite := self._bite(now))
+            swept = Swept(
+                sessions=self._purge(_PURGE, {"now": now, "forgotten": now - self.sessions_kept}),
+                audit_events=self._purge(_PURGE_AUDIT, {"forgotten": now - self.audit_kept}),
+            )
+            self.metrics.sessions_purged.inc(swept.sessions)
             self.metrics.sessions_live.set(self.db.execute(_COUNT_LIVE, {"now": now})[0][0])
-        if purged:
-            log.info("sessions.purged", number=purged)
+        if any(swept):
+            log.info("cleanup.done", **swept._asdict())
+        return swept
+
+    def _purge(self, statement: Executable, parameters: Mapping[str, datetime]) -> int:
+        purged = bite = self._bite(statement, parameters)
+        while bite == BITE and not self.stopping.is_set():
+            purged += (bite := self._bite(statement, parameters))
         return purged
 
-    def _bite(self, now: datetime) -> int:
-        number = len(self.db.execute(_PURGE, {"now": now, "forgotten": now - self.retention}))
-        self.metrics.sessions_purged.inc(number)
-        return number
+    def _bite(self, statement: Executable, parameters: Mapping[str, datetime]) -> int:
+        return len(self.db.execute(statement, parameters))

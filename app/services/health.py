@@ -13,7 +13,7 @@ from app.errors import DatabaseUnavailable, SchemaBehind
 
 log = structlog.get_logger(__name__)
 
-REVISIONS: Final = ("16977e70efd2",)
+REVISIONS: Final = ("16977e70efd2", "1f68190ad385")
 """Those of `alembic/versions`, oldest first. What is none of them comes from a newer release, and is fine."""
 
 _VERSION: Final = select(column("version_num", String)).select_from(table("alembic_version"))

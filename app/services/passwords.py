@@ -28,10 +28,10 @@ class PasswordService:
     min_length: int
     metrics: Metrics
 
-    def check_new(self, password: str) -> None:
+    def check_new(self, password: str, field: str = "password") -> None:
         """Cheap, so that nobody waits in a queue to hear it. Raises PasswordTooShort."""
         if len(normalize_password(password)) < self.min_length:
-            raise PasswordTooShort(self.min_length)
+            raise PasswordTooShort(self.min_length, field)
 
     def hash_new(self, password: str) -> str:
         """Raises PasswordTooShort."""

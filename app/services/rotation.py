@@ -18,7 +18,8 @@ from app.errors import InvalidRefreshToken, RefreshTokenReused
 from app.metrics import Metrics
 from app.models import LoginSession, User
 from app.security.tokens import RefreshClaims, decode_refresh
-from app.services.sessions import ALIVE, Client, SessionService
+from app.services.audit import Client
+from app.services.sessions import ALIVE, SessionService
 from app.services.tokens import TokenIssuer, TokenPair, unix_seconds
 
 log = structlog.get_logger(__name__)
@@ -27,11 +28,10 @@ REPLAY_WINDOW: Final = timedelta(seconds=60)
 
 Verdict = Literal["current", "replayed", "raced", "reuse_detected", "revoked", "expired"]
 
-_ROTATE = (
+_RENEW = (
     update(LoginSession)
     .where(
         LoginSession.id == bindparam("session_id"),
-        LoginSession.token_id == bindparam("presented"),
         *ALIVE,
         User.id == LoginSession.user_id,
         User.is_active,
@@ -50,6 +50,7 @@ _ROTATE = (
     )
     .returning(LoginSession.token_id, LoginSession.rotated_at, LoginSession.expires_at, User.role)
 )
+_ROTATE = _RENEW.where(LoginSession.token_id == bindparam("presented"))
 _LOOK_UP = (
     select(
         LoginSession.token_id,
@@ -85,41 +86,54 @@ class RotationService:
             log.info("refresh.refused", outcome="invalid")
             raise
         key_hash = _hash_key(idempotency_key)
-        rows = self.db.execute(
-            _ROTATE,
-            {
-                "session_id": claims.session_id,
-                "presented": claims.token_id,
-                "now": now,
-                "idle_until": now + self.issuer.lifetimes.idle,
-                "session_lifetime": self.issuer.lifetimes.session,
-                "key_hash": key_hash,
-                **client._asdict(),
-            },
-        )
+        parameters = self._parameters(claims.session_id, key_hash, client, now)
+        rows = self.db.execute(_ROTATE, parameters | {"presented": claims.token_id})
         if rows:
             self._count("rotated")
+            self.metrics.refreshes.labels("refresh").inc()
             log.info("session.rotated", user_id=claims.user_id, session_id=str(claims.session_id))
-            return self._renewed(claims, rows[0], now)
-        return self._replay(claims, key_hash, now)
+            return self._renewed(claims.user_id, claims.session_id, rows[0], now)
+        return self._replay(claims, key_hash, client, now)
 
-    def log_out_by_refresh_token(self, token: str) -> None:
+    def renew(self, user_id: int, session_id: UUID, client: Client) -> TokenPair | None:
+        """A new pair for a session whatever its refresh token; None where the session has ended."""
+        now = self.clock()
+        rows = self.db.execute(_RENEW, self._parameters(session_id, None, client, now))
+        return self._renewed(user_id, session_id, rows[0], now) if rows else None
+
+    def _parameters(
+        self, session_id: UUID, key_hash: str | None, client: Client, now: datetime
+    ) -> dict[str, Any]:
+        return {
+            "session_id": session_id,
+            "now": now,
+            "idle_until": now + self.issuer.lifetimes.idle,
+            "session_lifetime": self.issuer.lifetimes.session,
+            "key_hash": key_hash,
+            "user_agent": client.user_agent,
+            "ip_address": client.ip_address,
+        }
+
+    def log_out_by_refresh_token(self, token: str, client: Client, *, everywhere: bool) -> None:
         """For a browser whose access token has run out. Raises InvalidRefreshToken, RefreshTokenReused."""
         now = self.clock()
         claims = decode_refresh(token, self.issuer.keys, now.timestamp())
         verdict, _ = self._judge(claims, None, now)
         if verdict not in ("current", "raced"):
-            self._refuse(verdict, claims)
-        self.sessions.log_out(claims.user_id, claims.session_id)
+            self._refuse(verdict, claims, client)
+        self.sessions.log_out(claims.user_id, claims.session_id, client, everywhere=everywhere)
 
-    def _replay(self, claims: RefreshClaims, key_hash: str | None, now: datetime) -> TokenPair:
+    def _replay(
+        self, claims: RefreshClaims, key_hash: str | None, client: Client, now: datetime
+    ) -> TokenPair:
         """Answer again where an answer was lost; otherwise find out why there was no rotation."""
         verdict, row = self._judge(claims, key_hash, now)
         self._count("raced" if verdict == "current" else verdict)
         if verdict != "replayed" or row is None:
-            self._refuse(verdict, claims)
+            self._refuse(verdict, claims, client)
+        self.metrics.refreshes.labels("refresh").inc()
         log.info("session.replayed", user_id=claims.user_id, session_id=str(claims.session_id))
-        return self._renewed(claims, row, now)
+        return self._renewed(claims.user_id, claims.session_id, row, now)
 
     def _judge(
         self, claims: RefreshClaims, key_hash: str | None, now: datetime
@@ -143,22 +157,21 @@ class RotationService:
             return "replayed"
         return "raced" if leeway and age <= leeway else "reuse_detected"
 
-    def _refuse(self, verdict: Verdict, claims: RefreshClaims) -> NoReturn:
+    def _refuse(self, verdict: Verdict, claims: RefreshClaims, client: Client) -> NoReturn:
         log.info(
             "refresh.refused", outcome=verdict, user_id=claims.user_id, session_id=str(claims.session_id)
         )
         if verdict == "expired":
             raise InvalidRefreshToken
         if verdict == "reuse_detected":
-            self.sessions.end_reused(claims.session_id, claims.user_id)
+            self.sessions.end_reused(claims.session_id, claims.user_id, client)
         raise RefreshTokenReused
 
-    def _renewed(self, claims: RefreshClaims, row: Row[Any], now: datetime) -> TokenPair:
+    def _renewed(self, user_id: int, session_id: UUID, row: Row[Any], now: datetime) -> TokenPair:
         """The pair of the row's live token: the same refresh token, byte for byte, each time."""
-        self.metrics.refreshes.labels("refresh").inc()
         refresh = RefreshClaims(
-            claims.user_id,
-            claims.session_id,
+            user_id,
+            session_id,
             row.token_id,
             unix_seconds(row.rotated_at),
             unix_seconds(row.expires_at),

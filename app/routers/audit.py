@@ -1,0 +1,59 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from app.dependencies import current_admin, services_of
+from app.errors import (
+    Forbidden,
+    InvalidInput,
+    InvalidToken,
+    NotAuthenticated,
+    TokenExpired,
+    Unavailable,
+)
+from app.models.audit import AuditEventName
+from app.schemas.audit import AuditEventOut
+from app.schemas.errors import responses
+from app.schemas.fields import Moment
+from app.schemas.pages import MAX_ID, Limit, next_page
+from app.services.audit import AuditFilter
+
+router = APIRouter(prefix="/api/v1/admin/audit", tags=["administration"])
+Id = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+
+
+@router.get(
+    "",
+    summary="Who did what to whom",
+    dependencies=[Depends(current_admin)],
+    responses={
+        200: {
+            "headers": {
+                "Link": {
+                    "description": 'The next, older page, `rel="next"` (RFC 8288).',
+                    "schema": {"type": "string"},
+                }
+            }
+        },
+        **responses(NotAuthenticated, InvalidToken, TokenExpired, Forbidden, InvalidInput, Unavailable),
+    },
+)
+async def list_audit_events(
+    *,
+    request: Request,
+    response: Response,
+    limit: Limit = 100,
+    before: Id = None,
+    user_id: Id = None,
+    actor_id: Id = None,
+    event: AuditEventName | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+) -> list[AuditEventOut]:
+    """Newest first. `since` is the first moment, `until` the first one that is too late."""
+    services = services_of(request)
+    wanted = AuditFilter(user_id, actor_id, event, since, until)
+    rows = await services.threads.run(services.audit.list, wanted, before=before, limit=limit + 1)
+    if len(rows) > limit:
+        response.headers["Link"] = next_page(request, before=rows[limit - 1].id)
+    return [AuditEventOut.model_validate(row) for row in rows[:limit]]

@@ -1,0 +1,178 @@
+"""The trail: written with what it tells of, read by administrators alone."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from tests.conftest import MakeService
+from tests.support import PASSWORD, Api, MovableClock, bearer, browser, error_of, new_email
+from tests.test_admin import Admin, api, inside, register, url
+
+__all__ = ["api", "inside", "url"]  # the fixtures of a database of its own
+
+AUDIT = "/api/v1/admin/audit"
+Event = dict[str, Any]
+
+
+@pytest.fixture
+def admin(api: Api, inside: Engine) -> Admin:
+    return Admin(api, inside)
+
+
+def trail(admin: Admin, **query: Any) -> list[Event]:
+    response = admin.api.http.get(AUDIT, params=query, headers=bearer(admin.token))
+    assert response.status_code == 200, response.text
+    found: list[Event] = response.json()
+    return found
+
+
+def test_each_deed_leaves_its_line(admin: Admin) -> None:
+    service = admin.api
+    email = new_email()
+    user = register(service, email)
+    pair = service.log_in(email)
+    service.token(email, "wrong password")
+    service.token("nobody@example.com")
+    passwords = {"current_password": PASSWORD, "new_password": PASSWORD + "!"}
+    service.http.put("/api/v1/me/password", json=passwords, headers=bearer(pair["access_token"]))
+    newer = service.refresh(pair["refresh_token"]).json()
+    service.refresh(newer["refresh_token"])
+    service.refresh(pair["refresh_token"])
+    admin.change(user["id"], role="guest")
+    admin.change(user["id"], is_active=False)
+    admin.change(user["id"], is_active=True)
+    admin.call("DELETE", f"/{user['id']}")
+
+    events = [(event["event"], event["actor_id"]) for event in reversed(trail(admin, user_id=user["id"]))]
+
+    assert events == [
+        ("user.registered", user["id"]),
+        ("login.succeeded", user["id"]),
+        ("login.failed", None),
+        ("user.password_changed", user["id"]),
+        ("session.reuse_detected", None),
+        ("session.ended", None),
+        ("user.role_changed", admin.id),
+        ("user.disabled", admin.id),
+        ("user.enabled", admin.id),
+        ("user.deleted", admin.id),
+    ]
+    details = {event["event"]: event["details"] for event in trail(admin, user_id=user["id"])}
+    assert details["user.role_changed"] == {"from": "user", "to": "guest"}
+    assert details["login.failed"] == {"reason": "wrong_password"}
+    assert details["session.ended"]["reason"] == "reuse_detected"
+    stranger = trail(admin, event="login.failed")[0]
+    assert (stranger["user_id"], stranger["details"]) == (None, {"reason": "unknown_email"})
+
+
+def test_a_line_says_from_where_and_in_which_request(admin: Admin) -> None:
+    with browser(admin.api.base_url, headers={"User-Agent": "Tab/1", "X-Request-ID": "req-7"}) as tab:
+        tab.post("/api/v1/token", data={"username": admin.email, "password": PASSWORD})
+
+    event = trail(admin, event="login.succeeded")[0]
+
+    assert set(event) == {
+        "id", "at", "actor_id", "user_id", "event", "ip_address", "user_agent", "request_id", "details",
+    }  # fmt: skip
+    assert (event["ip_address"], event["user_agent"], event["request_id"]) == ("127.0.0.1", "Tab/1", "req-7")
+
+
+def test_it_holds_no_secret_and_no_email(admin: Admin, inside: Engine) -> None:
+    service = admin.api
+    email = new_email()
+    service.register(email, "marked-password")
+    pair = service.token(email, "marked-password").json()
+    service.token(email, "marked-guess")
+    service.log_out(pair["access_token"])
+
+    with inside.connect() as connection:
+        rows = str(connection.execute(text("SELECT * FROM audit_events")).all())
+
+    for secret in ("marked", email, "$bcrypt", pair["access_token"], pair["refresh_token"]):
+        assert secret not in rows
+
+
+@pytest.mark.parametrize("table", ["audit_events"])
+def test_what_cannot_be_recorded_does_not_happen(admin: Admin, inside: Engine, table: str) -> None:
+    service = admin.api
+    user = register(service)
+    pair = service.log_in(user["email"])
+    with inside.connect() as connection:
+        connection.execute(text(f"ALTER TABLE {table} RENAME TO away"))
+
+    answers = [
+        admin.change(user["id"], role="guest"),
+        admin.change(user["id"], is_active=False),
+        admin.call("DELETE", f"/{user['id']}"),
+        service.register(email := new_email()),
+        service.log_out(pair["access_token"]),
+    ]
+    with inside.connect() as connection:
+        connection.execute(text(f"ALTER TABLE away RENAME TO {table}"))
+
+    assert {error_of(answer) for answer in answers} == {(500, "internal_error")}
+    assert admin.call("GET", f"/{user['id']}").json() == user
+    assert service.register(email).status_code == 201
+    assert service.refresh(pair["refresh_token"]).status_code == 200
+
+
+def test_it_is_filtered_and_paged(admin: Admin) -> None:
+    service = admin.api
+    users = [register(service)["id"] for _ in range(3)]
+    for user_id in users:
+        admin.change(user_id, role="guest")
+
+    changes = trail(admin, event="user.role_changed", actor_id=admin.id)
+    assert [event["user_id"] for event in changes] == users[::-1]
+    middle = changes[1]["at"]
+    assert [event["user_id"] for event in trail(admin, event="user.role_changed", since=middle)] == users[
+        :0:-1
+    ]
+    assert [event["user_id"] for event in trail(admin, event="user.role_changed", until=middle)] == users[:1]
+
+    path, seen = f"{AUDIT}?event=user.role_changed&limit=2", []
+    while path:
+        response = service.http.get(path, headers=bearer(admin.token))
+        seen += [event["id"] for event in response.json()]
+        path = response.headers.get("link", "").partition(">")[0].lstrip("<")
+    assert seen == [event["id"] for event in changes]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "event=unknown",
+        "since=yesterday",
+        "since=2026-01-01T00:00",
+        "since=0001-01-01T00:00%2B01:00",
+        "user_id=x",
+    ],
+)
+def test_a_query_that_does_not_fit(admin: Admin, query: str) -> None:
+    response = admin.api.http.get(f"{AUDIT}?{query}", headers=bearer(admin.token))
+
+    assert error_of(response) == (400, "validation_error")
+
+
+def test_only_an_admin_reads_it(api: Api) -> None:
+    user = api.log_in()["access_token"]
+
+    assert error_of(api.http.get(AUDIT)) == (401, "not_authenticated")
+    assert error_of(api.http.get(AUDIT, headers=bearer(user))) == (403, "forbidden")
+
+
+def test_it_is_forgotten_after_its_retention(start_service: MakeService, url: str, inside: Engine) -> None:
+    clock = MovableClock()
+    service = start_service(database_url=url, clock=clock, audit_retention_days=10)
+    service.new_user()
+    clock.move(days=9)
+    service.new_user()
+    clock.move(days=1)
+
+    swept = service.app.state.services.cleanup.sweep()
+
+    assert swept.audit_events == 1
+    with inside.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM audit_events")).scalar_one() == 1
