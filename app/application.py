@@ -59,6 +59,11 @@ Accounts, sessions and tokens of the Kanban app.
 `POST /api/v1/token` is the login of our own frontend. It looks like OAuth 2.0's password grant, so that
 Swagger UI and HTTP libraries can use it; it is no grant for third parties, which RFC 9700 §2.4 rules out.
 """
+NEW_PASSWORDS: Final = (
+    ("NewUser", "password"),
+    ("AdminNewUser", "password"),
+    ("PasswordChange", "new_password"),
+)
 VERSION: Final = "1.0.0"
 ROUTERS: Final = (
     users.router,
@@ -234,7 +239,8 @@ def _document_what_is_true(app: FastAPI, settings: Settings) -> None:
         schemas = document["components"]["schemas"]
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
-        schemas["NewUser"]["properties"]["password"]["minLength"] = settings.password_min_length
+        for schema, field in NEW_PASSWORDS:
+            schemas[schema]["properties"][field]["minLength"] = settings.password_min_length
         return document
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend it

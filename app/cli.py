@@ -133,13 +133,17 @@ def list_users(
     active: Annotated[bool | None, typer.Option("--active/--disabled")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List users in the order of their ids; with --json one object a line."""
-    wanted, after = UserFilter(q, role, active), 0
+    """List users in the order of their ids."""
+    wanted, after, comma = UserFilter(q, role, active), 0, "["
     with _services() as services:
         while page := services.admin.list(wanted, after=after, limit=_PAGE):
             for account in page:
+                typer.echo(comma if as_json else "", nl=False)
                 _show(as_json, account)
+                comma = ","
             after = page[-1].id
+    if as_json:
+        typer.echo("[]" if comma == "[" else "]")
 
 
 @users.command("set-role")

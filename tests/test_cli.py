@@ -239,8 +239,9 @@ def test_users_are_listed_and_filtered(url: str, start_service: MakeService) -> 
         api.register(f"{name}@example.com")
     run(url, "users", "disable", "bert@example.com")
 
-    everybody = [json.loads(line) for line in run(url, "users", "list", "--json").stdout.splitlines()]
+    everybody = json.loads(run(url, "users", "list", "--json").stdout)
     assert [user["email"] for user in everybody] == ["anna@example.com", "bert@example.com"]
+    assert json.loads(run(url, "users", "list", "--json", "--role", "admin").stdout) == []
     lines = run(url, "users", "list", "--disabled").stdout.splitlines()
     assert len(lines) == 1
     assert lines[0].split()[1:3] == ["user", "disabled"]

@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from app.application import NEW_PASSWORDS
 from app.cli import OPERATOR
 from app.models.users import Role
 from tests.conftest import MakeDatabase, MakeService, alembic_config
@@ -131,9 +132,11 @@ def has_examples(schema: dict[str, Any]) -> bool:
 
 
 def test_the_minimum_length_of_a_password_is_documented(document: dict[str, Any]) -> None:
-    password = document["components"]["schemas"]["NewUser"]["properties"]["password"]
+    schemas = document["components"]["schemas"]
 
-    assert (password["minLength"], password["maxLength"]) == (8, 1024)
+    for schema, field in NEW_PASSWORDS:
+        password = schemas[schema]["properties"][field]
+        assert (password["minLength"], password["maxLength"]) == (8, 1024)
 
 
 def test_authorize_asks_for_email_and_password(document: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from app.devdb import PROJECT
-from tests.support import CLEAN_ENVIRONMENT
+from tests.support import CLEAN_ENVIRONMENT, bearer
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 needs_make = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
@@ -102,6 +102,11 @@ def test_make_run_and_the_first_login(copy: Path) -> None:
         assert json.loads(curl(me, base_url, copy)) == user
         assert json.loads(curl(refresh, base_url, copy))["refresh_token"] != pair["refresh_token"]
         assert curl(log_out, base_url, copy) == "204\n"
+        (_, make_admin) = commands("--role admin")
+        curl(f"echo 'a password of hers' | {make_admin} --password-stdin", base_url, copy)
+        form = {"username": "grace@example.com", "password": "a password of hers"}
+        headers = bearer(httpx.post(f"{base_url}/api/v1/token", data=form).json()["access_token"])
+        assert httpx.get(f"{base_url}/api/v1/admin/users", headers=headers).status_code == 200
         assert f"Swagger UI: {base_url}/docs" in (copy / "output").read_text(encoding="utf-8")
 
     with started(copy, "make", "run", ending=signal.SIGTERM) as base_url:
