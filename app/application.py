@@ -65,15 +65,17 @@ NEW_PASSWORDS: Final = (
     ("PasswordChange", "new_password"),
 )
 VERSION: Final = "1.0.0"
+# In the order in which a request is compared with their routes: what is asked most comes first.
 ROUTERS: Final = (
-    users.router,
-    account.router,
     sessions.router,
-    admin.router,
-    audit.router,
+    users.router,
     health.router,
     metrics.router,
+    account.router,
+    admin.router,
+    audit.router,
 )
+TAGS: Final = ("users", "sessions", "my account", "administration", "operations")
 
 
 def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
@@ -111,6 +113,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         title="Kanban Auth Service",
         version=VERSION,
         description=DESCRIPTION,
+        openapi_tags=[{"name": tag} for tag in TAGS],
         lifespan=lifespan,
         telemetry=configure_traces(settings.otel_exporter_otlp_endpoint),
         middleware=_middleware(settings, services.metrics),

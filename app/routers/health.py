@@ -18,7 +18,6 @@ _READY: Final[dict[int | str, dict[str, Any]]] = {
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/api/v1/health", summary="Can it serve?", response_model=Healthy, responses=_READY)
 @router.get(
     "/health",
     name="read_health_at_root",
@@ -26,6 +25,7 @@ router = APIRouter(tags=["operations"])
     response_model=Healthy,
     responses=_READY,
 )
+@router.get("/api/v1/health", summary="Can it serve?", response_model=Healthy, responses=_READY)
 async def read_health(services: ServicesDep) -> Healthy | JSONResponse:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
