@@ -117,6 +117,19 @@ def test_what_cannot_be_recorded_does_not_happen(admin: Admin, inside: Engine, t
     assert service.refresh(pair["refresh_token"]).status_code == 200
 
 
+def test_what_does_not_happen_is_not_recorded(admin: Admin, inside: Engine) -> None:
+    user = register(admin.api)
+    with inside.connect() as connection:
+        connection.execute(text("ALTER TABLE refresh_tokens RENAME TO away"))
+    disabled = admin.change(user["id"], is_active=False)
+    with inside.connect() as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO refresh_tokens"))
+
+    assert error_of(disabled) == (500, "internal_error")
+    assert [event["event"] for event in trail(admin, user_id=user["id"])] == ["user.registered"]
+    assert admin.api.metric("app_admin_actions_total", action="user_disabled") == 0
+
+
 def test_it_is_filtered_and_paged(admin: Admin) -> None:
     service = admin.api
     users = [register(service)["id"] for _ in range(3)]

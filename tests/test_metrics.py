@@ -6,12 +6,15 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text
 
+from app import workers
 from app.application import DATABASE_THREADS, VERSION
 from app.database import POOL_SIZE
 from app.services.passwords import QUEUE_PER_SLOT
+from app.workers import FOLDER_VARIABLE
 from tests.conftest import MakeService, Start
 from tests.support import Api, Started, at_once, bearer, error_of
 
@@ -181,6 +184,36 @@ def test_a_worker_that_died_keeps_its_counts_and_loses_its_gauges(start: Start, 
     with_two_workers(started)
     assert requests(scraped_from(started), live) == 50
     assert scraped_from(started)["http_requests_in_progress", ()] == 1
+
+
+def test_a_worker_that_is_not_replaced_loses_its_gauges_too(start: Start, database_url: str) -> None:
+    started = with_two_workers(start(database_url, WEB_CONCURRENCY="2"))
+
+    started.process.send_signal(signal.SIGTTOU)  # uvicorn's: a worker less
+
+    pools = ("app_database_pool_size", ())
+    started.wait_for(lambda: scraped_from(started)[pools] == POOL_SIZE, "one worker")
+
+
+def test_a_folder_that_nobody_holds_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "metrics"))
+    first = workers.join()
+    (first.folder / "counter_7.db").touch()
+    second = workers.join()
+
+    assert (first.place, second.place) == (0, 1)
+    assert (first.folder / "counter_7.db").exists()
+    assert [first.is_alive(place) for place in range(3)] == [True, True, False]
+    second.leave()
+    assert [first.is_alive(place) for place in range(3)] == [True, False, False]
+    first.leave()
+    assert not first.folder.exists()
+
+    first.folder.mkdir()
+    (first.folder / "counter_7.db").touch()
+    third = workers.join()
+    assert list(third.folder.glob("*.db")) == []
+    third.leave()
 
 
 def test_the_workers_leave_no_folder_behind(start: Start, database_url: str, tmp_path: Path) -> None:
