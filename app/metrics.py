@@ -162,5 +162,11 @@ class _AllWorkers(Collector):
         return merged
 
     def _counts(self, file: Path) -> bool:
+        """Not where a worker that begins has just made it, or is about to remove it."""
         kind, _, place = file.stem.rpartition("_")
+        try:
+            if not file.stat().st_size:
+                return False
+        except FileNotFoundError:
+            return False
         return not kind.startswith("gauge") or self._worker.is_alive(int(place))

@@ -195,6 +195,18 @@ def test_a_worker_that_is_not_replaced_loses_its_gauges_too(start: Start, databa
     started.wait_for(lambda: scraped_from(started)[pools] == POOL_SIZE, "one worker")
 
 
+def test_a_worker_that_is_just_beginning_disturbs_no_scrape(
+    start: Start, database_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "metrics"
+    settings = {"PROMETHEUS_MULTIPROC_DIR": str(folder), "WEB_CONCURRENCY": "2"}
+    started = with_two_workers(start(database_url, **settings))
+
+    (folder / "counter_7.db").touch()  # made, and not yet filled
+
+    assert started.answers("/metrics") == 200
+
+
 def test_a_folder_that_nobody_holds_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "metrics"))
     first = workers.join()
