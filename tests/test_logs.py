@@ -10,7 +10,9 @@ import structlog
 from alembic import command
 from sqlalchemy import create_engine, text
 
+from app.cli import OPERATOR
 from app.logs import configure_logging
+from app.models.users import Role
 from tests.conftest import MakeDatabase, MakeService, Start, alembic_config
 from tests.support import PASSWORD, Api, bearer, browser, error_of
 
@@ -191,6 +193,16 @@ def test_development_logs_are_text(
 
     assert "something.happened" in lines.lines[-1]
     assert "user_id=7" in lines.lines[-1]
+
+
+def test_an_admins_action_is_one_line_with_its_name(logged: Api, lines: Lines) -> None:
+    user_id = logged.register().json()["id"]
+
+    logged.app.state.services.admin.change(OPERATOR, user_id, role=Role.GUEST, is_active=False)
+
+    for action in ("role_changed", "user_disabled"):
+        (event,) = [each for each in lines.events("admin.action") if each["action"] == action]
+        assert (event["user_id"], event["actor_id"]) == (user_id, None)
 
 
 def test_an_outage_is_explained(

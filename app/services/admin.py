@@ -187,4 +187,4 @@ class AdminService:
         self, action: str, event: AuditEventName, actor: Actor, user_id: int, **details: Any
     ) -> None:
         self.metrics.admin_actions.labels(action).inc()
-        log.info("admin.action", action=event, actor_id=actor.user_id, user_id=user_id, **details)
+        log.info("admin.action", action=action, actor_id=actor.user_id, user_id=user_id, **details)
