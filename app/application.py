@@ -173,6 +173,7 @@ def build_services(settings: Settings, database: Database, metrics: Metrics, clo
     accounts = UserService(database, passwords, audit, clock, metrics)
     issuer = TokenIssuer(keys, lifetimes)
     logins = SessionService(database, accounts, issuer, audit, clock, metrics)
+    account_service = AccountService(database, accounts, logins, audit)
     leeway = timedelta(seconds=settings.refresh_reuse_leeway_seconds)
     return Services(
         settings=settings,
@@ -189,8 +190,8 @@ def build_services(settings: Settings, database: Database, metrics: Metrics, clo
         cleanup_thread=Threads(1, "cleanup", patience_seconds=DATABASE_PATIENCE_SECONDS),
         health_thread=Threads(1, "health", patience_seconds=DATABASE_PATIENCE_SECONDS),
         users=accounts,
-        account=AccountService(database, accounts, logins, audit),
-        admin=AdminService(database, accounts, logins, audit, metrics),
+        account=account_service,
+        admin=AdminService(database, accounts, account_service, logins, audit, metrics),
         audit=audit,
         sessions=logins,
         rotation=RotationService(database, logins, issuer, leeway, clock, metrics),

@@ -28,7 +28,6 @@ from app.services.admin import UserFilter
 from app.services.audit import Actor, Client
 from app.services.doctor import DoctorService
 from app.services.imports import COLUMNS, ImportRefused, ImportService, Report
-from app.services.sessions import Ending
 from app.services.users import Account
 
 OPERATOR = Actor(None, Client(None, "app.cli"))
@@ -264,14 +263,7 @@ def revoke_sessions(
 ) -> None:
     """End a user's sessions."""
     with _services() as services:
-        user_id = _find(services, user).id
-        if session is None:
-            number = services.admin.end_sessions(OPERATOR, user_id)
-        else:
-            ending = Ending(OPERATOR, user_id, EndReason.ADMIN, only=session)
-            number = services.sessions.end_some(ending)
-            if not number:
-                raise SystemExit("There is no such user or session.")
+        number = services.admin.end_sessions(OPERATOR, _find(services, user).id, session)
     _print(as_json, {"ended": number}, f"{number} sessions ended.")
 
 

@@ -66,7 +66,7 @@ class Metrics:
         values.ValueClass = values.MutexValue
         if worker is not None:
             os.environ[FOLDER_VARIABLE] = str(worker.folder)
-            values.ValueClass = values.MultiProcessValue(lambda: worker.place)  # type: ignore[no-untyped-call]
+            values.ValueClass = values.MultiProcessValue(lambda: worker.place)  # type: ignore[no-untyped-call] # is untyped
         self.registry = CollectorRegistry()
         self._exported = self.registry
         if worker is not None:
@@ -158,7 +158,7 @@ class _AllWorkers(Collector):
 
     def collect(self) -> Iterable[Metric]:
         files = [str(file) for file in self._worker.folder.glob("*.db") if self._counts(file)]
-        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call] # is untyped
         return merged
 
     def _counts(self, file: Path) -> bool:

@@ -167,3 +167,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
             each.process.terminate()
     for each in started:
         each.process.wait(30)
+
+
+@pytest.fixture
+def url(make_database: MakeDatabase) -> str:
+    """A migrated database whose rows are this test's alone."""
+    url = make_database()
+    command.upgrade(alembic_config(url), "head")
+    return url
+
+
+@pytest.fixture
+def inside(url: str) -> Iterator[Engine]:
+    """For looking into that database, past the service."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()

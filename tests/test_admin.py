@@ -2,37 +2,20 @@
 
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from alembic import command
-from sqlalchemy import Engine, create_engine, select, text
+from sqlalchemy import Engine, select, text
 
 from app.models import User
 from app.models.users import Role
 from app.services.admin import UserFilter
 from app.services.users import ACCOUNT
-from tests.conftest import MakeDatabase, MakeService, alembic_config
+from tests.conftest import MakeService
 from tests.support import PASSWORD, Api, at_once, bearer, browser, error_of, new_email
 
 USERS = "/api/v1/admin/users"
-
-
-@pytest.fixture
-def url(make_database: MakeDatabase) -> str:
-    """A database whose admins are this test's alone."""
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
-    return url
-
-
-@pytest.fixture
-def inside(url: str) -> Iterator[Engine]:
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -7,12 +7,15 @@ from sqlalchemy import Engine, text
 
 from tests.conftest import MakeService
 from tests.support import PASSWORD, Api, MovableClock, bearer, browser, error_of, new_email
-from tests.test_admin import Admin, api, inside, register, url
-
-__all__ = ["api", "inside", "url"]  # the fixtures of a database of its own
+from tests.test_admin import Admin, register
 
 AUDIT = "/api/v1/admin/audit"
 Event = dict[str, Any]
+
+
+@pytest.fixture
+def api(start_service: MakeService, url: str) -> Api:
+    return start_service(database_url=url)
 
 
 @pytest.fixture

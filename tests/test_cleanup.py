@@ -6,23 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from alembic import command
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from app.services import cleanup
 from app.services.cleanup import CleanupService
-from tests.conftest import MakeDatabase, MakeService, alembic_config
+from tests.conftest import MakeService
 from tests.support import Api, MovableClock, error_of
 
 DAYS = 30
-
-
-@pytest.fixture
-def url(make_database: MakeDatabase) -> str:
-    """A database whose sessions are nobody else's."""
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
-    return url
 
 
 @pytest.fixture
@@ -33,11 +24,6 @@ def clock() -> MovableClock:
 @pytest.fixture
 def api(start_service: MakeService, url: str, clock: MovableClock) -> Api:
     return start_service(database_url=url, clock=clock)
-
-
-@pytest.fixture
-def inside(url: str) -> Engine:
-    return create_engine(url, isolation_level="AUTOCOMMIT")
 
 
 def service(api: Api) -> CleanupService:

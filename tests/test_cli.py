@@ -9,13 +9,12 @@ from typing import Any
 
 import bcrypt
 import pytest
-from alembic import command
 from sqlalchemy import create_engine, text
 
 from app.devdb import PROJECT
 from app.services import doctor
 from app.services.doctor import DoctorService, Finding
-from tests.conftest import SECRET_KEY, MakeDatabase, MakeService, alembic_config
+from tests.conftest import SECRET_KEY, MakeDatabase, MakeService
 from tests.support import CLEAN_ENVIRONMENT, PASSWORD, MovableClock, bearer, error_of
 
 NOBODY = "999999999999"
@@ -97,9 +96,7 @@ def test_a_clock_that_is_off_is_a_warning(start_service: MakeService) -> None:
     assert findings(start_service, clock)["clock"].verdict == "warning"
 
 
-def test_a_newer_schema_is_a_warning(start_service: MakeService, make_database: MakeDatabase) -> None:
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
+def test_a_newer_schema_is_a_warning(start_service: MakeService, url: str) -> None:
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'newer'"))
@@ -125,9 +122,7 @@ def test_a_short_key_is_a_warning_in_development(start_service: MakeService) -> 
     assert findings(start_service, secret_key="short")["secret"].verdict == "warning"
 
 
-def test_prune_deletes_what_is_over(start_service: MakeService, make_database: MakeDatabase) -> None:
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
+def test_prune_deletes_what_is_over(start_service: MakeService, url: str) -> None:
     api = start_service(database_url=url)
     api.log_in()
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
@@ -149,13 +144,6 @@ def test_prune_without_a_database_says_so() -> None:
     assert result.stdout == ""
     assert "The database does not answer: " in result.stderr
     assert "Traceback" not in result.stderr
-
-
-@pytest.fixture
-def url(make_database: MakeDatabase) -> str:
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
-    return url
 
 
 def test_the_first_admin_is_one_command(url: str, start_service: MakeService) -> None:

@@ -129,7 +129,7 @@ def test_a_full_queue_is_503_and_leaves_the_rest_alone(start_service: MakeServic
 def test_an_invalid_request_does_not_wait_for_a_hash(start_service: MakeService) -> None:
     busy = start_service(bcrypt_rounds=4)
     fence = busy.app.state.services.fence
-    fence._admitted = fence._limit
+    fence._threads.admitted = fence._limit
 
     full = busy.http.post("/api/v1/users/", json={"email": new_email(), "password": PASSWORD})
     short = busy.register(password="short")

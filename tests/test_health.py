@@ -1,12 +1,11 @@
 import time
 
 import pytest
-from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from app.services import health
-from tests.conftest import MakeDatabase, MakeService, OwnServer, alembic_config
+from tests.conftest import MakeService, OwnServer, alembic_config
 from tests.support import Api, at_once, error_of
 
 
@@ -49,14 +48,12 @@ def test_the_root_answers_like_the_api(start_service: MakeService, api: Api) -> 
 )
 def test_a_schema_behind_the_code_is_not_healthy(
     start_service: MakeService,
-    make_database: MakeDatabase,
+    url: str,
     monkeypatch: pytest.MonkeyPatch,
     change: str,
     status: int,
 ) -> None:
     monkeypatch.setattr(health, "REVISIONS", ("older", *health.REVISIONS))
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
     api = start_service(database_url=url)
     assert api.http.get("/api/v1/health").status_code == 200
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import structlog
-from alembic import command
 from sqlalchemy import create_engine, text
 
 from app.cli import OPERATOR
 from app.logs import configure_logging
 from app.models.users import Role
-from tests.conftest import MakeDatabase, MakeService, Start, alembic_config
+from tests.conftest import MakeService, Start
 from tests.support import PASSWORD, Api, bearer, browser, error_of
 
 SECRET_AGENT = "marked-user-agent"
@@ -221,10 +220,8 @@ def test_an_outage_is_explained(
 
 
 def test_a_row_that_the_database_refuses_is_not_quoted(
-    start_service: MakeService, make_database: MakeDatabase, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    start_service: MakeService, url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("ALTER TABLE users ADD COLUMN unknown int NOT NULL"))

@@ -13,28 +13,23 @@ from app.errors import (
     CrossSiteRequest,
     InvalidCredentials,
     InvalidInput,
-    InvalidToken,
     LastAdmin,
-    NotAuthenticated,
     NotFound,
     PayloadTooLarge,
-    TokenExpired,
-    Unavailable,
 )
 from app.schemas.cookies import clear_auth_cookies, set_auth_cookies
-from app.schemas.errors import responses
+from app.schemas.errors import SIGNED_IN, responses
 from app.schemas.sessions import EndedSessionOut, SessionOut, TokenPairOut
 from app.schemas.users import PasswordChange, PasswordProof
 
 router = APIRouter(prefix="/api/v1/me", tags=["my account"])
-_SIGNED_IN = (NotAuthenticated, InvalidToken, TokenExpired, Unavailable)
 
 
 @router.put(
     "/password",
     status_code=204,
     summary="Change my password",
-    responses=responses(*_SIGNED_IN, InvalidInput, InvalidCredentials, CrossSiteRequest, PayloadTooLarge),
+    responses=responses(*SIGNED_IN, InvalidInput, InvalidCredentials, CrossSiteRequest, PayloadTooLarge),
 )
 async def change_password(
     change: PasswordChange, actor: CurrentActor, claims: AccessToken, request: Request
@@ -59,7 +54,7 @@ async def change_password(
     status_code=204,
     summary="Delete my account",
     responses=responses(
-        *_SIGNED_IN, InvalidInput, InvalidCredentials, CrossSiteRequest, LastAdmin, PayloadTooLarge
+        *SIGNED_IN, InvalidInput, InvalidCredentials, CrossSiteRequest, LastAdmin, PayloadTooLarge
     ),
 )
 async def delete_account(proof: PasswordProof, actor: CurrentActor, request: Request) -> Response:
@@ -71,7 +66,7 @@ async def delete_account(proof: PasswordProof, actor: CurrentActor, request: Req
     return response
 
 
-@router.get("/sessions", summary="My sessions", responses=responses(*_SIGNED_IN))
+@router.get("/sessions", summary="My sessions", responses=responses(*SIGNED_IN))
 async def list_sessions(user: CurrentUser, claims: AccessToken, request: Request) -> list[SessionOut]:
     """Those that live, the last used first."""
     services = services_of(request)
@@ -80,7 +75,7 @@ async def list_sessions(user: CurrentUser, claims: AccessToken, request: Request
     return [each.model_copy(update={"current": each.id == claims.session_id}) for each in found]
 
 
-@router.get("/sessions/ended", summary="Why was I signed out?", responses=responses(*_SIGNED_IN))
+@router.get("/sessions/ended", summary="Why was I signed out?", responses=responses(*SIGNED_IN))
 async def list_ended_sessions(user: CurrentUser, request: Request) -> list[EndedSessionOut]:
     """The last 20 that were ended, with the reason; they are kept for `REVOKED_SESSION_RETENTION_DAYS`."""
     services = services_of(request)
@@ -92,7 +87,7 @@ async def list_ended_sessions(user: CurrentUser, request: Request) -> list[Ended
     "/sessions/{session_id}",
     status_code=204,
     summary="End one of my sessions",
-    responses=responses(*_SIGNED_IN, InvalidInput, CrossSiteRequest, NotFound),
+    responses=responses(*SIGNED_IN, InvalidInput, CrossSiteRequest, NotFound),
 )
 async def end_session(
     session_id: UUID, actor: CurrentActor, claims: AccessToken, request: Request
@@ -109,7 +104,7 @@ async def end_session(
     "/sessions",
     status_code=204,
     summary="End my other sessions",
-    responses=responses(*_SIGNED_IN, CrossSiteRequest),
+    responses=responses(*SIGNED_IN, CrossSiteRequest),
 )
 async def end_other_sessions(actor: CurrentActor, claims: AccessToken, request: Request) -> None:
     services = services_of(request)

@@ -8,18 +8,14 @@ from app.errors import (
     EmailTaken,
     Forbidden,
     InvalidInput,
-    InvalidToken,
     LastAdmin,
-    NotAuthenticated,
     NotFound,
     PayloadTooLarge,
-    TokenExpired,
-    Unavailable,
 )
 from app.models.users import Role
-from app.schemas.errors import responses
+from app.schemas.errors import SIGNED_IN, responses
 from app.schemas.fields import Text
-from app.schemas.pages import MAX_ID, Limit, next_page
+from app.schemas.pages import LINK, MAX_ID, Limit, cut
 from app.schemas.sessions import SessionOut
 from app.schemas.users import AdminNewUser, RoleChange, UserChange, UserOut
 from app.services.admin import UserFilter
@@ -27,10 +23,10 @@ from app.services.admin import UserFilter
 router = APIRouter(prefix="/api/v1/admin/users", tags=["administration"])
 _ADMIN = [Depends(current_admin)]
 UserId = Annotated[int, Path(ge=1, le=MAX_ID)]
-_READ = (NotAuthenticated, InvalidToken, TokenExpired, Forbidden, InvalidInput, Unavailable)
+_READ = (*SIGNED_IN, Forbidden, InvalidInput)
 _CHANGE = (*_READ, CrossSiteRequest, NotFound)
 _HEADERS: dict[str, Any] = {
-    "Link": {"description": 'The next page, `rel="next"` (RFC 8288).', "schema": {"type": "string"}},
+    **LINK,
     "X-Total-Count": {"description": "When `count=true` asks for it.", "schema": {"type": "string"}},
 }
 
@@ -56,11 +52,9 @@ async def list_users(
     services = services_of(request)
     wanted = UserFilter(q=q, role=role, is_active=is_active)
     accounts = await services.threads.run(services.admin.list, wanted, after=after, limit=limit + 1)
-    if len(accounts) > limit:
-        response.headers["Link"] = next_page(request, after=accounts[limit - 1].id)
     if count:
         response.headers["X-Total-Count"] = str(await services.threads.run(services.admin.count, wanted))
-    return [UserOut.model_validate(account) for account in accounts[:limit]]
+    return [UserOut.model_validate(each) for each in cut(accounts, limit, "after", request, response)]
 
 
 @router.post(

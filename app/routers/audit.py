@@ -3,19 +3,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.dependencies import current_admin, services_of
-from app.errors import (
-    Forbidden,
-    InvalidInput,
-    InvalidToken,
-    NotAuthenticated,
-    TokenExpired,
-    Unavailable,
-)
+from app.errors import Forbidden, InvalidInput
 from app.models.audit import AuditEventName
 from app.schemas.audit import AuditEventOut
-from app.schemas.errors import responses
+from app.schemas.errors import SIGNED_IN, responses
 from app.schemas.fields import Moment
-from app.schemas.pages import MAX_ID, Limit, next_page
+from app.schemas.pages import LINK, MAX_ID, Limit, cut
 from app.services.audit import AuditFilter
 
 router = APIRouter(prefix="/api/v1/admin/audit", tags=["administration"])
@@ -26,17 +19,7 @@ Id = Annotated[int | None, Query(ge=1, le=MAX_ID)]
     "",
     summary="Who did what to whom",
     dependencies=[Depends(current_admin)],
-    responses={
-        200: {
-            "headers": {
-                "Link": {
-                    "description": 'The next, older page, `rel="next"` (RFC 8288).',
-                    "schema": {"type": "string"},
-                }
-            }
-        },
-        **responses(NotAuthenticated, InvalidToken, TokenExpired, Forbidden, InvalidInput, Unavailable),
-    },
+    responses={200: {"headers": LINK}, **responses(*SIGNED_IN, Forbidden, InvalidInput)},
 )
 async def list_audit_events(
     *,
@@ -54,6 +37,4 @@ async def list_audit_events(
     services = services_of(request)
     wanted = AuditFilter(user_id, actor_id, event, since, until)
     rows = await services.threads.run(services.audit.list, wanted, before=before, limit=limit + 1)
-    if len(rows) > limit:
-        response.headers["Link"] = next_page(request, before=rows[limit - 1].id)
-    return [AuditEventOut.model_validate(row) for row in rows[:limit]]
+    return [AuditEventOut.model_validate(row) for row in cut(rows, limit, "before", request, response)]

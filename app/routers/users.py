@@ -4,13 +4,10 @@ from app.dependencies import CurrentUser, client_of, services_of
 from app.errors import (
     EmailTaken,
     InvalidInput,
-    InvalidToken,
-    NotAuthenticated,
     PayloadTooLarge,
-    TokenExpired,
     Unavailable,
 )
-from app.schemas.errors import responses
+from app.schemas.errors import SIGNED_IN, responses
 from app.schemas.users import NewUser, UserOut
 
 router = APIRouter(prefix="/api/v1", tags=["users"])
@@ -34,7 +31,7 @@ async def register_user(new_user: NewUser, request: Request) -> UserOut:
 @router.get(
     "/me",
     summary="Who am I?",
-    responses=responses(NotAuthenticated, InvalidToken, TokenExpired, Unavailable),
+    responses=responses(*SIGNED_IN),
 )
 async def read_current_user(user: CurrentUser) -> UserOut:
     """The account of the access token, as it is now in the database."""

@@ -9,10 +9,13 @@ from app.errors import (
     Forbidden,
     InternalError,
     InvalidInput,
+    InvalidToken,
     MethodNotAllowed,
+    NotAuthenticated,
     NotFound,
     PayloadTooLarge,
     ServiceError,
+    TokenExpired,
     Unauthenticated,
     Unavailable,
 )
@@ -28,6 +31,9 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     InternalError: 500,
     Unavailable: 503,
 }
+SIGNED_IN: Final = (NotAuthenticated, InvalidToken, TokenExpired, Unavailable)
+"""What every endpoint can answer with that wants an access token."""
+
 _DESCRIPTIONS: Final = {
     400: "The request does not fit",
     401: "Not authenticated",

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from unicodedata import normalize
+from uuid import UUID
 
 import structlog
-from sqlalchemy import Select, bindparam, delete, func, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 
 from app.database import Database, retry_conflicts
 from app.errors import Forbidden, NotFound
@@ -15,6 +16,7 @@ from app.models import User
 from app.models.audit import AuditEventName
 from app.models.sessions import EndReason
 from app.models.users import Role
+from app.services.account import AccountService
 from app.services.audit import Actor, AuditService
 from app.services.sessions import Ending, SessionService
 from app.services.users import ACCOUNT, Account, Locked, UserService, lock_with_admins
@@ -29,13 +31,6 @@ _CHANGE = (
     .values(role=bindparam("new_role"), is_active=bindparam("new_is_active"))
     .returning(*ACCOUNT)
 )
-_SET_HASH = (
-    update(User)
-    .where(User.id == bindparam("user_id"))
-    .values(hashed_password=bindparam("new_hash"))
-    .returning(User.id)
-)
-_DELETE = delete(User).where(User.id == bindparam("user_id"))
 
 
 class UserFilter(NamedTuple):
@@ -63,6 +58,7 @@ class AdminService:
 
     db: Database
     users: UserService
+    account: AccountService
     sessions: SessionService
     audit: AuditService
     metrics: Metrics
@@ -93,7 +89,7 @@ class AdminService:
     def create(self, actor: Actor, email: str, password: str, role: Role) -> Account:
         """Raises EmailTaken, PasswordTooShort."""
         account = self._create(actor, email, self.users.passwords.hash_new(password), role)
-        self._announce("user_created", AuditEventName.USER_CREATED, actor, account.id, role=role)
+        self._announce("user_created", actor, account.id, role=role)
         return account
 
     @retry_conflicts
@@ -134,24 +130,17 @@ class AdminService:
             ended: Sequence[Any] = ()
             if not is_active:
                 ended = self.sessions.end(connection, Ending(actor, user_id, EndReason.USER_DISABLED))
-        for action, event, details in done:
-            self._announce(action, event, actor, user_id, **details)
+        for action, _, details in done:
+            self._announce(action, actor, user_id, **details)
         self.sessions.announce_end(user_id, ended)
         return account
 
     def set_password(self, actor: Actor, user_id: int, password: str) -> None:
         """All sessions of the user end. Raises NotFound, PasswordTooShort."""
-        self._set_hash(actor, user_id, self.users.passwords.hash_new(password))
-        self._announce("password_set", AuditEventName.PASSWORD_CHANGED, actor, user_id)
-
-    @retry_conflicts
-    def _set_hash(self, actor: Actor, user_id: int, new_hash: str) -> None:
-        with self.db.transaction() as connection:
-            if not connection.execute(_SET_HASH, {"user_id": user_id, "new_hash": new_hash}).all():
-                raise NotFound
-            self.audit.record(connection, AuditEventName.PASSWORD_CHANGED, actor, user_id)
-            ended = self.sessions.end(connection, Ending(actor, user_id, EndReason.PASSWORD_CHANGE))
-        self.sessions.announce_end(user_id, ended)
+        new_hash = self.users.passwords.hash_new(password)
+        if not self.account.replace_hash(actor, user_id, new_hash, verified=None, spared=None):
+            raise NotFound
+        self._announce("password_set", actor, user_id)
 
     @retry_conflicts
     def delete(self, actor: Actor, user_id: int) -> None:
@@ -162,20 +151,21 @@ class AdminService:
                 raise NotFound
             locked.check_still_one_without(user_id)
             self._check(actor, locked)
-            connection.execute(_DELETE, {"user_id": user_id})
-            self.audit.record(connection, AuditEventName.USER_DELETED, actor, user_id)
-        self._announce("user_deleted", AuditEventName.USER_DELETED, actor, user_id)
+            self.users.delete(connection, actor, user_id)
+        self._announce("user_deleted", actor, user_id)
 
     def list_sessions(self, user_id: int) -> Sequence[Any]:
         """Raises NotFound."""
         self.get(user_id)
         return self.sessions.list_live(user_id)
 
-    def end_sessions(self, actor: Actor, user_id: int) -> int:
-        """Returns how many. Raises NotFound."""
+    def end_sessions(self, actor: Actor, user_id: int, only: UUID | None = None) -> int:
+        """All of them, or `only` one; returns how many. Raises NotFound."""
         self.get(user_id)
-        number = self.sessions.end_some(Ending(actor, user_id, EndReason.ADMIN))
-        self._announce("sessions_ended", AuditEventName.SESSION_ENDED, actor, user_id, number=number)
+        number = self.sessions.end_some(Ending(actor, user_id, EndReason.ADMIN, only=only))
+        if only is not None and not number:
+            raise NotFound
+        self._announce("sessions_ended", actor, user_id, number=number)
         return number
 
     def _check(self, actor: Actor, locked: Locked) -> None:
@@ -183,8 +173,6 @@ class AdminService:
         if actor.user_id is not None and actor.user_id not in locked.admins:
             raise Forbidden
 
-    def _announce(
-        self, action: str, event: AuditEventName, actor: Actor, user_id: int, **details: Any
-    ) -> None:
+    def _announce(self, action: str, actor: Actor, user_id: int, **details: Any) -> None:
         self.metrics.admin_actions.labels(action).inc()
         log.info("admin.action", action=action, actor_id=actor.user_id, user_id=user_id, **details)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import structlog
-from sqlalchemy import DateTime, Executable, bindparam, delete, func, or_, select
+from sqlalchemy import ColumnElement, DateTime, Executable, bindparam, delete, func, or_, select
 
 from app.clock import Clock
 from app.database import Database
@@ -21,35 +21,22 @@ BITE: Final = 1000
 ADVISORY_LOCK: Final = 6_051_220_108  # beside the migrations' own
 
 _TRY_LOCK = select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))
-_PURGE = (
-    delete(LoginSession)
-    .where(
-        LoginSession.id.in_(
-            select(LoginSession.id)
-            .where(
-                or_(
-                    LoginSession.expires_at <= bindparam("now", type_=DateTime(timezone=True)),
-                    LoginSession.revoked_at <= bindparam("forgotten", type_=DateTime(timezone=True)),
-                )
-            )
-            .limit(BITE)
-            .with_for_update(skip_locked=True)
-        )
-    )
-    .returning(LoginSession.id)
+_forgotten = bindparam("forgotten", type_=DateTime(timezone=True))
+
+
+def _bite_of(model: type[LoginSession | AuditEvent], due: ColumnElement[bool]) -> Executable:
+    bite = select(model.id).where(due).limit(BITE).with_for_update(skip_locked=True)
+    return delete(model).where(model.id.in_(bite)).returning(model.id)
+
+
+_PURGE = _bite_of(
+    LoginSession,
+    or_(
+        LoginSession.expires_at <= bindparam("now", type_=DateTime(timezone=True)),
+        LoginSession.revoked_at <= _forgotten,
+    ),
 )
-_PURGE_AUDIT = (
-    delete(AuditEvent)
-    .where(
-        AuditEvent.id.in_(
-            select(AuditEvent.id)
-            .where(AuditEvent.at <= bindparam("forgotten", type_=DateTime(timezone=True)))
-            .limit(BITE)
-            .with_for_update(skip_locked=True)
-        )
-    )
-    .returning(AuditEvent.id)
-)
+_PURGE_AUDIT = _bite_of(AuditEvent, AuditEvent.at <= _forgotten)
 _COUNT_LIVE = select(func.count()).select_from(LoginSession).where(*ALIVE)
 
 

@@ -14,7 +14,7 @@ from app.clock import Clock
 from app.config import MIN_SECRET_BYTES, Settings
 from app.database import POOL_SIZE, Database, explain
 from app.errors import DatabaseUnavailable
-from app.services.health import REVISIONS, HealthService
+from app.services.health import REVISIONS, HealthService, is_behind
 from app.workers import FOLDER_VARIABLE
 
 OLDEST_SERVER: Final = 14
@@ -76,7 +76,7 @@ class DoctorService:
     def _schema(self, revision: str | None) -> Finding:
         if revision == REVISIONS[-1]:
             return Finding("ok", "schema", f"at the code's head, {revision}")
-        if revision is None or revision in REVISIONS:
+        if is_behind(revision):
             return Finding("fault", "schema", f"at {revision or 'nothing'}; run: alembic upgrade head")
         return Finding("warning", "schema", f"at {revision}, which a newer release has made")
 

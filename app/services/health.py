@@ -19,6 +19,10 @@ REVISIONS: Final = ("16977e70efd2", "1f68190ad385")
 _VERSION: Final = select(column("version_num", String)).select_from(table("alembic_version"))
 
 
+def is_behind(revision: str | None) -> bool:
+    return revision is None or revision in REVISIONS[:-1]
+
+
 @dataclass(frozen=True, slots=True)
 class HealthService:
     db: Database
@@ -27,7 +31,7 @@ class HealthService:
         """Raises DatabaseUnavailable, SchemaBehind; logs why."""
         try:
             revision = self.revision()
-            if revision is None or revision in REVISIONS[:-1]:
+            if is_behind(revision):
                 raise SchemaBehind(revision, REVISIONS[-1])
         except (DatabaseUnavailable, SchemaBehind) as error:
             log.warning("health.unavailable", reason=error.reason)

@@ -64,30 +64,25 @@ class HashingFence:
     def __init__(self, *, workers: int, metrics: Metrics) -> None:
         self.slots = max(1, _cores() // workers)
         self._limit = self.slots * (1 + QUEUE_PER_SLOT)
-        self._admitted = 0
-        self._metrics = metrics
+        self._rejections = metrics.hash_rejections
         metrics.hash_queue_limit.set(self.slots * QUEUE_PER_SLOT)
         self._threads = Threads(
-            self.slots, "hashing", patience_seconds=PATIENCE_SECONDS, initializer=_lower_priority
+            self.slots,
+            "hashing",
+            patience_seconds=PATIENCE_SECONDS,
+            waiting=metrics.hash_queue,
+            initializer=_lower_priority,
         )
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Raises HashingQueueFull at once where waiting would take too long."""
-        if self._admitted >= self._limit:
-            self._metrics.hash_rejections.inc()
+        if self._threads.admitted >= self._limit:
+            self._rejections.inc()
             raise HashingQueueFull
-        self._count(1)
-        try:
-            return await self._threads.run(work, *args, **kwargs)
-        finally:
-            self._count(-1)
+        return await self._threads.run(work, *args, **kwargs)
 
     def close(self) -> None:
         self._threads.close()
-
-    def _count(self, change: int) -> None:
-        self._admitted += change
-        self._metrics.hash_queue.set(max(0, self._admitted - self.slots))
 
 
 def _cores() -> int:

@@ -32,7 +32,7 @@ class Threads:
         initializer: Callable[[], None] | None = None,
     ) -> None:
         self._number = number
-        self._admitted = 0
+        self.admitted = 0  # those that run and those that wait
         self._waiting = waiting
         self._patience = patience_seconds
         self._make: Callable[[], ThreadPoolExecutor] = lambda: ThreadPoolExecutor(
@@ -62,10 +62,10 @@ class Threads:
             self._count(-1)
 
     def _count(self, change: int) -> None:
-        before = self._admitted
-        self._admitted += change
-        if self._waiting is not None and max(before, self._admitted) > self._number:
-            self._waiting.set(max(0, self._admitted - self._number))
+        before = self.admitted
+        self.admitted += change
+        if self._waiting is not None and max(before, self.admitted) > self._number:
+            self._waiting.set(max(0, self.admitted - self._number))
 
     def close(self) -> None:
         """Until the next `run`."""

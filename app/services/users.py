@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.clock import Clock
@@ -47,6 +47,7 @@ _BY_EMAIL = select(User.id, User.hashed_password, User.is_active).where(
 )
 _HASH_BY_ID = select(User.id, User.hashed_password, User.is_active).where(User.id == bindparam("user_id"))
 _INSERT = insert(User).returning(*ACCOUNT)
+_DELETE = delete(User).where(User.id == bindparam("user_id"))
 _RENEW_HASH = (
     update(User)
     .where(User.id == bindparam("user_id"), User.hashed_password == bindparam("old_hash"))
@@ -121,6 +122,11 @@ class UserService:
             if violated_constraint(error) == "uq_users_email":
                 raise EmailTaken from None
             raise
+
+    def delete(self, connection: Connection, actor: Actor, user_id: int) -> None:
+        """With all sessions; the caller has locked the user and the admins."""
+        connection.execute(_DELETE, {"user_id": user_id})
+        self.audit.record(connection, AuditEventName.USER_DELETED, actor, user_id)
 
     def verify_password(self, username: str, password: str, client: Client) -> VerifiedUser:
         """Raises InvalidCredentials, for every reason alike and after the same work."""
