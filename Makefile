@@ -50,6 +50,7 @@ migration: .venv/installed ## a revision from the models: make migration m="add 
 
 requirements: ## export poetry.lock to requirements/ (needs poetry and poetry-plugin-export)
 	poetry export --output requirements/main.txt
+	poetry export --extras tracing --output requirements/tracing.txt
 	poetry export --with dev --output requirements/dev.txt
 
 clean: ## remove the environment and the development data

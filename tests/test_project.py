@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Collection
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from app.devdb import PROJECT
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK = tomllib.loads((PROJECT / "poetry.lock").read_text(encoding="utf-8"))
+DEPENDENCIES: list[str] = PYPROJECT["project"]["dependencies"]
+EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
 DEV = PYPROJECT["tool"]["poetry"]["group"]["dev"]["dependencies"]
 
 
@@ -29,22 +33,42 @@ def exported(name: str) -> dict[str, tuple[str, set[str]]]:
     return pins
 
 
-def locked(*groups: str) -> dict[str, tuple[str, set[str]]]:
+def locked(*groups: str, extras: Collection[str] = ()) -> dict[str, tuple[str, set[str]]]:
     return {
         package["name"]: (package["version"], {file["hash"] for file in package["files"]})
         for package in LOCK["package"]
-        if set(package["groups"]) & set(groups)
+        if any(is_wanted(package, group, extras) for group in groups)
     }
 
 
-@pytest.mark.parametrize(("name", "groups"), [("main.txt", ["main"]), ("dev.txt", ["main", "dev"])])
-def test_the_exported_requirements_are_the_lock(name: str, groups: list[str]) -> None:
-    assert exported(name) == locked(*groups)
+def is_wanted(package: dict[str, Any], group: str, extras: Collection[str]) -> bool:
+    """A marker that asks for an extra stands for all of the package, or for a group of it."""
+    markers = package.get("markers", "")
+    marker = markers if isinstance(markers, str) else markers.get(group, "")
+    asked = set(re.findall(r'extra == "([a-z]+)"', marker))
+    return group in package["groups"] and (not asked or not asked.isdisjoint(extras))
+
+
+@pytest.mark.parametrize(
+    ("name", "groups", "extras"),
+    [("main.txt", ["main"], []), ("tracing.txt", ["main"], ["tracing"]), ("dev.txt", ["main", "dev"], [])],
+)
+def test_the_exported_requirements_are_the_lock(name: str, groups: list[str], extras: list[str]) -> None:
+    assert exported(name) == locked(*groups, extras=extras)
+
+
+def test_production_is_exported_without_what_sends_traces() -> None:
+    extra = {Requirement(line).name for line in EXTRAS["tracing"]}
+
+    assert not extra & exported("main.txt").keys()
+    assert extra <= exported("tracing.txt").keys()
+    assert extra <= exported("dev.txt").keys()
 
 
 def test_the_lock_is_of_this_pyproject() -> None:
     """Poetry's own fingerprint: see `Locker._get_content_hash` in poetry/packages/locker.py."""
-    project = {key: PYPROJECT["project"][key] for key in ("requires-python", "dependencies")}
+    keys = ("requires-python", "dependencies", "optional-dependencies")
+    project = {key: PYPROJECT["project"][key] for key in keys}
     relevant = {"project": project, "tool": {"poetry": {"group": PYPROJECT["tool"]["poetry"]["group"]}}}
     fingerprint = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
@@ -52,8 +76,9 @@ def test_the_lock_is_of_this_pyproject() -> None:
 
 
 def test_the_lock_satisfies_every_dependency() -> None:
-    versions = {name: version for name, (version, _) in locked("main", "dev").items()}
-    wanted = [*PYPROJECT["project"]["dependencies"], *(f"{name} ({spec})" for name, spec in DEV.items())]
+    locked_all = locked("main", "dev", extras=EXTRAS)
+    versions = {name: version for name, (version, _) in locked_all.items()}
+    wanted = [*DEPENDENCIES, *chain(*EXTRAS.values()), *(f"{name} ({spec})" for name, spec in DEV.items())]
 
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(versions[requirement.name]), requirement
@@ -68,7 +93,7 @@ def test_no_lock_names_an_index() -> None:
 def test_every_dependency_has_its_line() -> None:
     text = (PROJECT / "docs" / "dependencies.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"(?m)^\| `([a-z0-9-]+)`", text))
-    direct: list[Any] = [Requirement(line).name for line in PYPROJECT["project"]["dependencies"]]
+    direct = {Requirement(line).name for line in chain(DEPENDENCIES, *EXTRAS.values())}
 
     assert documented == {*direct, *DEV}
 
