@@ -14,10 +14,12 @@ CMD ["python", "-m", "app.serve", "--host", "0.0.0.0"]
 
 
 FROM base AS dependencies
-COPY requirements/main.txt requirements/
+# main, or tracing for an image that can send traces
+ARG REQUIREMENTS=main
+COPY requirements/${REQUIREMENTS}.txt requirements/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/venv && \
-    pip --python /opt/venv/bin/python install --no-deps --require-hashes -r requirements/main.txt
+    pip --python /opt/venv/bin/python install --no-deps --require-hashes -r requirements/${REQUIREMENTS}.txt
 
 
 FROM dependencies AS dev-dependencies

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 from uuid import UUID
 
-import rich.progress
 import typer
-from rich.console import Console
 
 from app.application import VERSION, build_services
 from app.clock import utc_now
@@ -222,13 +220,15 @@ def import_users(
 
 
 def _reading(file: Path, *, progress: bool) -> AbstractContextManager[TextIO]:
-    return rich.progress.open(
+    from rich import console, progress as bar  # noqa: I001, PLC0415 — no other command needs it
+
+    return bar.open(
         file,
         "r",
         encoding="utf-8-sig",
         newline="",
         description=file.name,
-        console=Console(stderr=True),
+        console=console.Console(stderr=True),
         disable=not progress,
     )
 

@@ -1,6 +1,7 @@
 """Settings: one frozen value, read from the environment and `.env`, checked at start."""
 
 import json
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -107,6 +108,16 @@ class Settings(BaseSettings):
             raise ValueError("is a random string, not a PEM or SSH key; try: openssl rand -hex 32")
         return value
 
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _with_an_exporter(cls, value: str | None) -> str | None:
+        if value is not None and not _is_installed("opentelemetry.exporter.otlp.proto.http"):
+            raise ValueError(
+                "needs requirements/tracing.txt to be installed, "
+                "or an image that is built with --build-arg REQUIREMENTS=tracing"
+            )
+        return value
+
     @property
     def development(self) -> bool:
         return self.environment == "development"
@@ -166,6 +177,13 @@ def load_settings() -> Settings:
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise SystemExit("\n".join(["The settings are not usable:", *lines])) from None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent
+        return False
 
 
 def _explain(kind: str, message: str) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
 import structlog
-from opentelemetry import trace
 from structlog.typing import Processor
 
 _LEVELS = logging.getLevelNamesMapping()
@@ -78,6 +77,8 @@ def _renderer(*, json: bool) -> list[Processor]:
 
 def _add_trace_id(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Of the request that is being traced, if it is."""
+    from opentelemetry import trace  # noqa: PLC0415 — of the extra "tracing"
+
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = trace.format_trace_id(context.trace_id)

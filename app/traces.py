@@ -4,7 +4,6 @@ import os
 from typing import Any, Final
 
 from fastapi.telemetry import TelemetryConfig
-from opentelemetry import trace
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
@@ -32,6 +31,8 @@ def trace_statements(engine: Engine) -> None:
 
     Attributes by OpenTelemetry's semantic conventions for PostgreSQL clients.
     """
+    from opentelemetry import trace  # noqa: PLC0415 — of the extra "tracing"
+
     tracer = trace.get_tracer("kanban-auth")
 
     def begin(

@@ -67,6 +67,14 @@ def test_a_start_with_bad_settings_is_one_line_a_variable(
     assert "short-secret" not in result.stderr
 
 
+def test_traces_without_their_packages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter", None)
+
+    with pytest.raises(ValidationError, match=r"tracing\.txt to be installed.*REQUIREMENTS=tracing"):
+        make_settings(database_url=URL, otel_exporter_otlp_endpoint="http://collector:4318")
+    assert make_settings(database_url=URL).otel_exporter_otlp_endpoint is None
+
+
 def test_development_says_where_it_cannot_keep_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

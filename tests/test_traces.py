@@ -1,5 +1,7 @@
 """Spans, as a collector receives them over OTLP."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,8 +11,9 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.conftest import Start
-from tests.support import PASSWORD, new_email
+from app.devdb import PROJECT
+from tests.conftest import SECRET_KEY, Start
+from tests.support import CLEAN_ENVIRONMENT, PASSWORD, new_email
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
@@ -103,6 +106,19 @@ def test_a_log_line_names_its_trace(start: Start, collector: Collector, database
     started.wait_for(lambda: '"/api/v1/me"' in started.output, "logged")
     (line,) = [line for line in started.output.splitlines() if '"/api/v1/me"' in line]
     assert f'"trace_id": "{TRACE_ID}"' in line
+
+
+def test_without_an_endpoint_nothing_of_the_extra_is_imported() -> None:
+    program = "import sys, app.main; print(*sys.modules)"
+    settings = {"DATABASE_URL": "postgresql://x@localhost/x", "SECRET_KEY": SECRET_KEY}
+    imported = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT, env=CLEAN_ENVIRONMENT | settings, capture_output=True, check=True, text=True,
+    ).stdout.split()  # fmt: skip
+
+    assert "fastapi" in imported
+    for extra in ("opentelemetry.sdk", "opentelemetry.exporter", "google.protobuf", "requests"):
+        assert extra not in imported
 
 
 def test_without_an_endpoint_there_are_none(start: Start, collector: Collector, database_url: str) -> None:
