@@ -3,48 +3,55 @@ SHELL := /bin/sh
 
 PORT ?= 8000
 HOST ?= 127.0.0.1
-PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 .venv/bin/python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help run test check lint types imports format docker-test bench migration requirements clean
+# Python writes bytecode when it first imports a file, as the install leaves that out.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help install run test check lint types imports format docker-test bench migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+install: ## .venv as poetry.lock says; every target that needs it does this first
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: https://www.python.org/downloads/"; exit 1; }
+	@$(PYTHON) requirements/install.py
+
 run: export ENVIRONMENT ?= development
-run: .venv/installed ## start PostgreSQL, migrate, and serve on PORT (8000) with reload
+run: install ## start PostgreSQL, migrate, and serve on PORT (8000) with reload
 	@echo "Swagger UI: http://$(HOST):$(PORT)/docs   (Ctrl-C ends it)"
 	@$(BIN)/python -m app.devdb $(BIN)/python -m app.serve --host $(HOST) --port $(PORT) --reload --reload-dir app
 
-test: .venv/installed ## the whole test suite, on a PostgreSQL of its own (or TEST_DATABASE_URL)
+test: install ## the whole test suite, on a PostgreSQL of its own (or TEST_DATABASE_URL)
 	@$(BIN)/python -m pytest
 
 check: lint types imports ## all that CI runs: lint, types, import contracts, tests with coverage
 	@$(BIN)/python -m pytest --cov
 
-lint: .venv/installed ## ruff: rules and formatting; hadolint
+lint: install ## ruff: rules and formatting; hadolint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/hadolint Dockerfile
 
-types: .venv/installed ## mypy --strict
+types: install ## mypy --strict
 	@$(BIN)/mypy
 
-imports: .venv/installed ## the layers of docs/architecture.md
+imports: install ## the layers of docs/architecture.md
 	@$(BIN)/lint-imports --no-cache
 
-format: .venv/installed ## let ruff rewrite what it can
+format: install ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docker-test: .venv/installed ## build the images and try the stack, where there is a Docker engine (minutes)
+docker-test: install ## build the images and try the stack, where there is a Docker engine (minutes)
 	@$(BIN)/python -m pytest tests/docker_checks.py -v -rs -s
 
-bench: .venv/installed ## requests/s, latency and CPU beside their limits (several minutes)
+bench: install ## requests/s, latency and CPU beside their limits (several minutes)
 	@$(BIN)/python -m benchmarks.bench
 
-migration: .venv/installed ## a revision from the models: make migration m="add boards"
+migration: install ## a revision from the models: make migration m="add boards"
 	@ENVIRONMENT=development $(BIN)/python -m app.devdb sh -c \
 		'$(BIN)/alembic upgrade head && $(BIN)/alembic revision --autogenerate -m "$(m)"'
 
@@ -55,10 +62,3 @@ requirements: ## export poetry.lock to requirements/ (needs poetry and poetry-pl
 
 clean: ## remove the environment and the development data
 	rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
-
-.venv/installed: requirements/dev.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: https://www.python.org/downloads/"; exit 1; }
-	@$(PYTHON) -m venv --clear .venv || { echo "Python's venv module is needed (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
-	@echo "Installing what poetry.lock pins into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
-	@touch $@
