@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import takewhile
 
 import httpx
 import pytest
@@ -232,6 +233,17 @@ def test_the_production_image_holds_what_it_needs_alone(production: Stack) -> No
     assert inside("grep -l spawn_main /proc/[0-9]*/cmdline | wc -l") >= "2"
     assert int(production.inspect("auth", ".HostConfig.Memory")) == 512 * 2**20
     assert production.inspect("auth", ".HostConfig.LogConfig.Config") == "map[max-file:5 max-size:10m]"
+
+
+def test_the_production_image_adds_110_mb_at_most(production: Stack) -> None:
+    image = production.inspect("auth", ".Image")
+    history = docker("history", "--no-trunc", "--human=false", "--format", "{{.Size}} {{.CreatedBy}}", image)
+    layers = [layer.split(" ", 1) for layer in history.splitlines()]  # the last comes first
+    ours = takewhile(lambda layer: "WORKDIR /srv" not in layer[1], layers)
+    added = sum(int(size) for size, _ in ours) / 1e6
+
+    print(f"\nadds {added:.0f} MB")  # noqa: T201 — for the README
+    assert 50 < added <= 110
 
 
 def test_a_stop_drops_nobody_who_is_being_answered(production: Stack) -> None:
