@@ -6,8 +6,11 @@ HOST ?= 127.0.0.1
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+N ?= 10
+# A process of pytest-xdist for each core; who is out of work takes some from another.
+PARALLEL ?= --numprocesses=logical --maxprocesses=8 --dist=worksteal
 
-.PHONY: help run test check lint types imports format docker-test bench migration requirements clean
+.PHONY: help run test test-fast test-repeat check lint types imports format docker-test bench migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,10 +21,16 @@ run: .venv/installed ## start PostgreSQL, migrate, and serve on PORT (8000) with
 	@$(BIN)/python -m app.devdb $(BIN)/python -m app.serve --host $(HOST) --port $(PORT) --reload --reload-dir app
 
 test: .venv/installed ## the whole test suite, on a PostgreSQL of its own (or TEST_DATABASE_URL)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
+
+test-fast: .venv/installed ## the tests that start no program of their own
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not process"
+
+test-repeat: .venv/installed ## the whole suite N times, to the first red run: make test-repeat N=10
+	@$(BIN)/python -m tests.repeat $(N) $(PARALLEL)
 
 check: lint types imports ## all that CI runs: lint, types, import contracts, tests with coverage
-	@$(BIN)/python -m pytest --cov
+	@$(BIN)/python -m pytest $(PARALLEL) --cov
 
 lint: .venv/installed ## ruff: rules and formatting; hadolint
 	@$(BIN)/ruff check .

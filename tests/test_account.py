@@ -5,8 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, at_once, bearer, browser, error_of
+from tests.support import PASSWORD, Api, MakeService, at_once, bearer, browser, error_of
 
 NEW = "another horse staple"
 SESSIONS = "/api/v1/me/sessions"

@@ -4,8 +4,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, bearer, browser, error_of
+from tests.support import PASSWORD, Api, MakeService, bearer, browser, error_of
 from tests.test_logout import reasons
 
 FOREIGN = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}

@@ -5,8 +5,7 @@ import pytest
 from fastapi import Request
 
 from app.application import create_app
-from tests.conftest import make_settings
-from tests.support import PASSWORD, Api, error_of, new_email, serve
+from tests.support import PASSWORD, Api, error_of, make_settings, new_email, serve
 
 JSON = {"Content-Type": "application/json"}
 

@@ -4,8 +4,17 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, MovableClock, at_once, bearer, browser, error_of
+from tests.support import (
+    NOWHERE,
+    PASSWORD,
+    Api,
+    MakeService,
+    MovableClock,
+    at_once,
+    bearer,
+    browser,
+    error_of,
+)
 from tests.test_rotation import session_of
 
 
@@ -95,7 +104,7 @@ def test_a_refused_logout_still_clears_the_cookies(
 
 
 def test_a_logout_clears_the_cookies_while_the_database_is_away(start_service: MakeService, api: Api) -> None:
-    away = start_service(database_url="postgresql://nobody@127.0.0.1:1/nowhere")
+    away = start_service(database_url=NOWHERE)
 
     response = away.log_out(api.log_in()["access_token"])
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import schemathesis
-from alembic import command
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -19,8 +18,7 @@ from schemathesis.specs.openapi.checks import (
 from app.application import NEW_PASSWORDS
 from app.cli import OPERATOR
 from app.models.users import Role
-from tests.conftest import MakeDatabase, MakeService, alembic_config
-from tests.support import Api, bearer
+from tests.support import Api, MakeDatabase, MakeService, bearer
 from tests.test_routes import ADMIN, PUBLIC, USER
 
 CHECKS = [
@@ -170,18 +168,16 @@ def test_every_operation_is_fuzzed(document: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def playground(start_service: MakeService, make_database: MakeDatabase) -> Api:
+def playground(start_lasting_service: MakeService, make_database: MakeDatabase) -> Api:
     """A service whose users may come to harm."""
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
-    return start_service(database_url=url)
+    return start_lasting_service(database_url=make_database(migrated=True))
 
 
 @pytest.fixture(scope="module")
 def admin_token(playground: Api) -> str:
     email = playground.new_user()
-    found = playground.app.state.services.admin.find(email)
-    playground.app.state.services.admin.change(OPERATOR, found.id, role=Role.ADMIN)
+    found = playground.services.admin.find(email)
+    playground.services.admin.change(OPERATOR, found.id, role=Role.ADMIN)
     token: str = playground.log_in(email)["access_token"]
     return token
 

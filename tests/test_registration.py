@@ -3,8 +3,7 @@ import json
 import pytest
 from sqlalchemy import Engine, text
 
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, at_once, error_of, new_email
+from tests.support import PASSWORD, Api, MakeService, at_once, error_of, new_email
 
 
 def count_users(engine: Engine, email: str) -> int:

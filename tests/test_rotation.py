@@ -1,4 +1,3 @@
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,8 +7,7 @@ from jose import jwt
 from sqlalchemy import Engine, event, text
 
 from app.services import rotation
-from tests.conftest import MakeService
-from tests.support import Api, MovableClock, at_once, error_of
+from tests.support import NOWHERE, Api, MakeService, MovableClock, at_once, error_of, until_blocked
 
 DAY = 86400
 
@@ -36,9 +34,9 @@ def clock() -> MovableClock:
 
 
 @pytest.fixture(scope="module")
-def clocked(start_service: MakeService, clock: MovableClock) -> Api:
+def clocked(start_lasting_service: MakeService, clock: MovableClock) -> Api:
     """A service whose time stands still until a test moves it."""
-    return start_service(clock=clock)
+    return start_lasting_service(clock=clock)
 
 
 def test_a_refresh_answers_with_a_new_pair_of_the_same_session(api: Api) -> None:
@@ -120,7 +118,7 @@ def test_a_rotation_touches_no_index(api: Api, engine: Engine) -> None:
 def test_a_rotation_is_one_statement(api: Api) -> None:
     token = api.log_in()["refresh_token"]
     statements: list[str] = []
-    watched = api.app.state.services.rotation.db.engine
+    watched = api.services.rotation.db.engine
 
     def note(*arguments: Any) -> None:
         statements.append(arguments[2])
@@ -363,11 +361,7 @@ def test_a_login_that_overlaps_a_change_of_its_user_opens_no_session(
         admin.execute(text(f"UPDATE users SET {change} WHERE email = :email"), {"email": email})
 
         def commit_when_blocked() -> None:
-            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            deadline = time.monotonic() + 5
-            with engine.connect() as watcher:
-                while not watcher.execute(waiting).scalar_one() and time.monotonic() < deadline:
-                    pass
+            until_blocked(engine)
             admin.commit()
 
         responses = at_once(2, lambda n: api.token(email) if n else commit_when_blocked())
@@ -377,8 +371,7 @@ def test_a_login_that_overlaps_a_change_of_its_user_opens_no_session(
 
 
 def test_a_forged_token_is_refused_before_the_database_is_asked(start_service: MakeService) -> None:
-    nowhere = "postgresql://nobody@127.0.0.1:1/nowhere"
-    api = start_service(database_url=nowhere)
+    api = start_service(database_url=NOWHERE)
 
     assert error_of(api.refresh("not.a.token")) == (401, "invalid_refresh_token")
 

@@ -10,23 +10,9 @@ from pydantic import ValidationError
 from app import devdb
 from app.config import Settings, load_settings
 from app.devdb import PROJECT
-from tests.conftest import SECRET_KEY, make_settings
-from tests.support import CLEAN_ENVIRONMENT
+from tests.support import PATIENCE_SECONDS, SECRET_KEY, clean_environment, make_settings
 
 URL = "postgresql://somebody:hidden-password@db:5432/auth"
-
-
-def start(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Load the service as uvicorn does, with this environment alone."""
-    return subprocess.run(
-        [sys.executable, "-m", "uvicorn", "app.main:app", "--app-dir", str(PROJECT), "--port", "0"],
-        cwd=directory,
-        env=CLEAN_ENVIRONMENT | environment,
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=30,
-    )
 
 
 @pytest.mark.parametrize(
@@ -51,20 +37,48 @@ def start(directory: Path, **environment: str) -> subprocess.CompletedProcess[st
         ),
     ],
 )
-def test_a_start_with_bad_settings_is_one_line_a_variable(
-    tmp_path: Path, environment: dict[str, str], complaints: list[str]
+def test_bad_settings_are_one_line_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], complaints: list[str]
 ) -> None:
-    result = start(tmp_path, **environment)
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as caught:
+        load_settings()
+
+    assert_complaints(str(caught.value), complaints)
+
+
+@pytest.mark.process
+def test_a_start_with_bad_settings_says_so_and_nothing_else(tmp_path: Path) -> None:
+    """Loaded as uvicorn does, with this environment alone."""
+    environment = {"DATABASE_URL": "hidden-password", "SECRET_KEY": "short-secret", "CORS_ORIGINS": "*"}
+
+    result = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "app.main:app", "--app-dir", str(PROJECT), "--port", "0"],
+        cwd=tmp_path,
+        env=clean_environment(**environment),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
 
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    first, *lines = result.stderr.strip().splitlines()
+    complaints = ["DATABASE_URL: looks like", "SECRET_KEY: needs at least 32 bytes", "CORS_ORIGINS: "]
+    assert_complaints(result.stderr, complaints)
+
+
+def assert_complaints(said: str, complaints: list[str]) -> None:
+    first, *lines = said.strip().splitlines()
     assert first == "The settings are not usable:"
     assert len(lines) == len(complaints)
     for complaint in complaints:
-        assert any(line.startswith(complaint) for line in lines), result.stderr
-    assert "hidden-password" not in result.stderr
-    assert "short-secret" not in result.stderr
+        assert any(line.startswith(complaint) for line in lines), said
+    assert "hidden-password" not in said
+    assert "short-secret" not in said
 
 
 def test_development_says_where_it_cannot_keep_its_own(

@@ -16,14 +16,14 @@ from jose.exceptions import JWTError
 from sqlalchemy import Engine, text
 
 from app.security.keys import TokenKeys
-from tests.conftest import SECRET_KEY, MakeService
-from tests.support import Api, MovableClock, bearer, error_of
+from tests.support import SECRET_KEY, Api, MakeService, MovableClock, bearer, error_of
 
 NOW = int(datetime.now(UTC).timestamp())
+DAY = 86400
 
 
 def keys_of(api: Api) -> TokenKeys:
-    keys: TokenKeys = api.app.state.services.keys
+    keys: TokenKeys = api.services.keys
     return keys
 
 
@@ -35,7 +35,7 @@ def access_claims(**changes: Any) -> dict[str, Any]:
         "sid": str(uuid4()),
         "jti": str(uuid4()),
         "iat": NOW,
-        "exp": NOW + 900,
+        "exp": NOW + 2 * DAY,  # longer than any run of the tests
     }
     return {name: value for name, value in (claims | changes).items() if value is not ...}
 
@@ -92,9 +92,9 @@ FORGERIES = {
     "no sub": sign(access_claims(sub=...)),
     "no jti": sign(access_claims(jti=...)),
     "unexpected aud": sign(access_claims(aud="boards")),
-    "not yet valid": sign(access_claims(nbf=NOW + 3600)),
-    "exp as text": sign(access_claims(exp=str(NOW + 900))),
-    "exp as a fraction": sign(access_claims(exp=NOW + 900.5)),
+    "not yet valid": sign(access_claims(nbf=NOW + DAY)),
+    "exp as text": sign(access_claims(exp=str(NOW + DAY))),
+    "exp as a fraction": sign(access_claims(exp=NOW + DAY + 0.5)),
     "exp true": sign(access_claims(exp=True)),
     "exp null": sign(access_claims(exp=None)),
     "sub as a number": sign(access_claims(sub=1)),
@@ -264,7 +264,7 @@ def test_no_text_at_all_is_a_refresh_token(api: Api, token: str) -> None:
 
 def test_keys_and_secrets_are_not_printed(api: Api) -> None:
     assert SECRET_KEY not in repr(keys_of(api))
-    assert SECRET_KEY not in repr(api.app.state.services.settings)
+    assert SECRET_KEY not in repr(api.services.settings)
     assert bearer("x") == {"Authorization": "Bearer x"}
 
 
