@@ -252,7 +252,9 @@ def test_the_last_admin_is_not_demoted_disabled_or_deleted(
 
 
 @pytest.mark.parametrize("deed", ["demote", "disable", "delete", "leave"])
-def test_two_admins_at_once_leave_one(api: Api, fresh_database: Engine, deed: str) -> None:
+def test_two_admins_who_remove_each_other_at_once_leave_one(
+    api: Api, fresh_database: Engine, deed: str
+) -> None:
     def act(actor: Admin, target: Admin) -> httpx.Response:
         if deed == "leave":
             return api.http.post(
@@ -281,7 +283,7 @@ def test_two_admins_at_once_leave_one(api: Api, fresh_database: Engine, deed: st
         assert error_of(lost) in ((409, "last_admin"), (403, "forbidden"), (401, "invalid_token"))
 
 
-def test_a_change_by_somebody_demoted_meanwhile_is_refused(api: Api, fresh_database: Engine) -> None:
+def test_a_change_by_an_admin_demoted_meanwhile_is_refused(api: Api, fresh_database: Engine) -> None:
     first, second, third = (Admin(api, fresh_database) for _ in range(3))
     user = register(api)
 

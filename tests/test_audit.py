@@ -29,7 +29,7 @@ def trail(admin: Admin, **query: Any) -> list[Event]:
     return found
 
 
-def test_each_deed_leaves_its_line(admin: Admin) -> None:
+def test_each_deed_leaves_its_audit_event(admin: Admin) -> None:
     service = admin.api
     email = new_email()
     user = register(service, email)
@@ -68,7 +68,7 @@ def test_each_deed_leaves_its_line(admin: Admin) -> None:
     assert (stranger["user_id"], stranger["details"]) == (None, {"reason": "unknown_email"})
 
 
-def test_a_line_says_from_where_and_in_which_request(admin: Admin) -> None:
+def test_an_audit_event_says_from_where_and_in_which_request(admin: Admin) -> None:
     with browser(admin.api.base_url, headers={"User-Agent": "Tab/1", "X-Request-ID": "req-7"}) as tab:
         tab.post("/api/v1/token", data={"username": admin.email, "password": PASSWORD})
 
@@ -80,7 +80,7 @@ def test_a_line_says_from_where_and_in_which_request(admin: Admin) -> None:
     assert (event["ip_address"], event["user_agent"], event["request_id"]) == ("127.0.0.1", "Tab/1", "req-7")
 
 
-def test_it_holds_no_secret_and_no_email(admin: Admin, fresh_database: Engine) -> None:
+def test_the_audit_trail_holds_no_secret_and_no_email(admin: Admin, fresh_database: Engine) -> None:
     service = admin.api
     email = new_email()
     service.register(email, "marked-password")
@@ -96,7 +96,9 @@ def test_it_holds_no_secret_and_no_email(admin: Admin, fresh_database: Engine) -
 
 
 @pytest.mark.parametrize("table", ["audit_events"])
-def test_what_cannot_be_recorded_does_not_happen(admin: Admin, fresh_database: Engine, table: str) -> None:
+def test_what_the_audit_trail_cannot_record_does_not_happen(
+    admin: Admin, fresh_database: Engine, table: str
+) -> None:
     service = admin.api
     user = register(service)
     pair = service.log_in(user["email"])
@@ -119,7 +121,7 @@ def test_what_cannot_be_recorded_does_not_happen(admin: Admin, fresh_database: E
     assert service.refresh(pair["refresh_token"]).status_code == 200
 
 
-def test_what_does_not_happen_is_not_recorded(admin: Admin, fresh_database: Engine) -> None:
+def test_what_does_not_happen_is_not_in_the_audit_trail(admin: Admin, fresh_database: Engine) -> None:
     user = register(admin.api)
     with fresh_database.connect() as connection:
         connection.execute(text("ALTER TABLE refresh_tokens RENAME TO away"))
@@ -132,7 +134,7 @@ def test_what_does_not_happen_is_not_recorded(admin: Admin, fresh_database: Engi
     assert admin.api.metric("app_admin_actions_total", action="user_disabled") == 0
 
 
-def test_it_is_filtered_and_paged(admin: Admin) -> None:
+def test_the_audit_trail_is_filtered_and_paged(admin: Admin) -> None:
     service = admin.api
     users = [register(service)["id"] for _ in range(3)]
     for user_id in users:
@@ -165,20 +167,20 @@ def test_it_is_filtered_and_paged(admin: Admin) -> None:
         "user_id=x",
     ],
 )
-def test_a_query_that_does_not_fit(admin: Admin, query: str) -> None:
+def test_a_query_of_the_audit_trail_that_does_not_fit_is_refused(admin: Admin, query: str) -> None:
     response = admin.api.http.get(f"{AUDIT}?{query}", headers=bearer(admin.token))
 
     assert error_of(response) == (400, "validation_error")
 
 
-def test_only_an_admin_reads_it(api: Api) -> None:
+def test_only_an_admin_reads_the_audit_trail(api: Api) -> None:
     user = api.log_in()["access_token"]
 
     assert error_of(api.http.get(AUDIT)) == (401, "not_authenticated")
     assert error_of(api.http.get(AUDIT, headers=bearer(user))) == (403, "forbidden")
 
 
-def test_it_is_forgotten_after_its_retention(
+def test_audit_events_are_forgotten_after_their_retention(
     start_service: MakeService, fresh_database_url: str, fresh_database: Engine
 ) -> None:
     clock = MovableClock()

@@ -73,7 +73,7 @@ def test_an_ended_session_stays_for_its_retention(
     assert left(fresh_database) == 0
 
 
-def test_it_bites_until_nothing_is_left(
+def test_a_sweep_deletes_in_bites_until_nothing_is_left(
     api: Api, fresh_database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.log_in()
@@ -100,7 +100,7 @@ def test_it_bites_until_nothing_is_left(
     assert left(fresh_database) == 1
 
 
-def test_a_row_in_somebodys_hands_is_left_alone(
+def test_a_sweep_leaves_a_row_in_somebodys_hands_alone(
     api: Api, clock: MovableClock, fresh_database: Engine
 ) -> None:
     email = api.new_user()
@@ -115,7 +115,7 @@ def test_a_row_in_somebodys_hands_is_left_alone(
     assert left(fresh_database) == 0
 
 
-def test_one_at_a_time(api: Api, clock: MovableClock, fresh_database: Engine) -> None:
+def test_there_is_one_sweep_at_a_time(api: Api, clock: MovableClock, fresh_database: Engine) -> None:
     api.log_in()
     clock.move(days=8)
 
@@ -126,7 +126,7 @@ def test_one_at_a_time(api: Api, clock: MovableClock, fresh_database: Engine) ->
     assert swept(api) == 1
 
 
-def test_four_at_once_delete_each_row_once(api: Api, clock: MovableClock) -> None:
+def test_four_sweeps_at_once_delete_each_row_once(api: Api, clock: MovableClock) -> None:
     email = api.new_user()
     for _ in range(20):
         api.log_in(email)
@@ -139,7 +139,7 @@ def test_four_at_once_delete_each_row_once(api: Api, clock: MovableClock) -> Non
     assert api.metric("app_sessions_purged_total") == 20
 
 
-def test_the_service_does_it_by_itself(
+def test_the_service_sweeps_by_itself(
     start_service: MakeService, fresh_database_url: str, fresh_database: Engine
 ) -> None:
     start_service(database_url=fresh_database_url).log_in()
@@ -152,7 +152,7 @@ def test_the_service_does_it_by_itself(
     assert left(fresh_database) == 0
 
 
-def test_an_outage_does_not_end_it(
+def test_an_outage_does_not_end_the_sweeps(
     start_service: MakeService, fresh_database_url: str, fresh_database: Engine
 ) -> None:
     cleaning = start_service(database_url=fresh_database_url, cleanup_interval_seconds=1)
@@ -166,7 +166,7 @@ def test_an_outage_does_not_end_it(
     eventually(lambda: cleaning.metric("app_sessions_live") == 1)
 
 
-def test_the_retention_is_a_setting(
+def test_the_retention_of_ended_sessions_is_a_setting(
     start_service: MakeService, fresh_database_url: str, clock: MovableClock, fresh_database: Engine
 ) -> None:
     api = start_service(database_url=fresh_database_url, clock=clock, revoked_session_retention_days=0)

@@ -46,7 +46,7 @@ def verdicts(result: Ended) -> dict[str, str]:
     return {finding["subject"]: finding["verdict"] for finding in json.loads(result.stdout)}
 
 
-def test_a_sound_deployment_has_no_fault(database_url: str) -> None:
+def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> None:
     result = run_command(database_url, "doctor")
 
     assert result.returncode == 0, result.stdout + result.stderr
@@ -64,7 +64,7 @@ def test_a_sound_deployment_has_no_fault(database_url: str) -> None:
         ({"WEB_CONCURRENCY": "2", "PROMETHEUS_MULTIPROC_DIR": "/proc/nowhere"}, "metrics"),
     ],
 )
-def test_a_fault_is_named_and_ends_with_status_1(
+def test_a_fault_that_the_doctor_finds_is_named_and_ends_with_status_1(
     database_url: str, settings: dict[str, str], subject: str
 ) -> None:
     result = run_command(database_url, "doctor", "--json", **settings)
@@ -73,7 +73,7 @@ def test_a_fault_is_named_and_ends_with_status_1(
     assert [name for name, verdict in verdicts(result).items() if verdict == "fault"] == [subject]
 
 
-def test_without_a_database_the_rest_is_examined() -> None:
+def test_the_doctor_examines_the_rest_without_a_database() -> None:
     result = run_command(NOWHERE, "doctor", "--json")
 
     assert result.returncode == 1
@@ -82,7 +82,7 @@ def test_without_a_database_the_rest_is_examined() -> None:
     assert "hidden-password" not in result.stdout + result.stderr
 
 
-def test_a_schema_that_was_never_made_is_a_fault(make_database: MakeDatabase) -> None:
+def test_to_the_doctor_a_schema_that_was_never_made_is_a_fault(make_database: MakeDatabase) -> None:
     assert verdicts(run_command(make_database(), "doctor", "--json"))["schema"] == "fault"
 
 
@@ -99,14 +99,16 @@ def findings(start_service: MakeService, clock: Any = None, **settings: Any) -> 
     return {finding.subject: finding for finding in examined}
 
 
-def test_a_clock_that_is_off_is_a_warning(start_service: MakeService) -> None:
+def test_to_the_doctor_a_clock_that_is_off_is_a_warning(start_service: MakeService) -> None:
     clock = MovableClock()
     clock.move(seconds=-60)
 
     assert findings(start_service, clock)["clock"].verdict == "warning"
 
 
-def test_a_newer_schema_is_a_warning(start_service: MakeService, fresh_database_url: str) -> None:
+def test_to_the_doctor_a_newer_schema_is_a_warning(
+    start_service: MakeService, fresh_database_url: str
+) -> None:
     engine = look_into(fresh_database_url)
     with engine.connect() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'newer'"))
@@ -115,20 +117,22 @@ def test_a_newer_schema_is_a_warning(start_service: MakeService, fresh_database_
     assert findings(start_service, database_url=fresh_database_url)["schema"].verdict == "warning"
 
 
-def test_an_old_server_is_a_fault(start_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_to_the_doctor_an_old_database_server_is_a_fault(
+    start_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(doctor, "OLDEST_SERVER", 99)
 
     assert findings(start_service)["database"].verdict == "fault"
 
 
-def test_origins_of_several_sites_are_a_warning(start_service: MakeService) -> None:
+def test_to_the_doctor_origins_of_several_sites_are_a_warning(start_service: MakeService) -> None:
     origins = ["https://board.example.com", "https://board.example.org"]
 
     assert findings(start_service, cors_origins=origins)["cookies"].verdict == "warning"
     assert findings(start_service, cors_origins=origins[:1])["cookies"].verdict == "ok"
 
 
-def test_a_short_key_is_a_warning_in_development(start_service: MakeService) -> None:
+def test_to_the_doctor_a_short_key_is_a_warning_in_development(start_service: MakeService) -> None:
     assert findings(start_service, secret_key="short")["secret"].verdict == "warning"
 
 
@@ -187,7 +191,7 @@ def test_the_first_admin_is_one_command(
         (["users", "create", "ada@example.com", "--password", PASSWORD], "", 2, "--password"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_a_command_that_cannot_be_done_says_why(
     database_url: str, arguments: list[str], stdin: str, status: int, word: str
 ) -> None:
     result = run_command(database_url, *arguments, stdin=stdin)
@@ -197,7 +201,7 @@ def test_what_cannot_be_done_is_said(
     assert "Traceback" not in result.stderr
 
 
-def test_accounts_are_worked_on_while_the_service_runs(
+def test_commands_change_accounts_while_the_service_runs(
     run: RunCommand, fresh_database_url: str, start_service: MakeService
 ) -> None:
     api = start_service(database_url=fresh_database_url)
@@ -226,7 +230,7 @@ def test_accounts_are_worked_on_while_the_service_runs(
     assert api.token(email, "a new password").status_code == 401
 
 
-def test_the_last_admin_stays_here_too(run: RunCommand) -> None:
+def test_no_command_takes_the_last_admin_away(run: RunCommand) -> None:
     run("users", "create", "ada@example.com", "--role", "admin", "--password-stdin", stdin=PASSWORD)
 
     for arguments in (["set-role", "ada@example.com", "user"], ["disable", "1"], ["delete", "1", "--yes"]):
@@ -237,7 +241,7 @@ def test_the_last_admin_stays_here_too(run: RunCommand) -> None:
         )
 
 
-def test_users_are_listed_and_filtered(
+def test_a_command_lists_and_filters_users(
     run: RunCommand, fresh_database_url: str, start_service: MakeService
 ) -> None:
     api = start_service(database_url=fresh_database_url)
@@ -310,7 +314,9 @@ def test_an_import_is_all_or_nothing_unless_told_otherwise(run: RunCommand, tmp_
     "content",
     [b"", b"email,role\na@b.c,user\n", b"email,hashed_password,role\n\xff\xfe@example.com,x,user\n"],
 )
-def test_a_file_that_is_no_such_table_is_refused(database_url: str, tmp_path: Path, content: bytes) -> None:
+def test_an_import_of_a_file_that_is_no_such_table_is_refused(
+    database_url: str, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "users.csv").write_bytes(content)
 
     result = run_command(database_url, "users", "import", str(tmp_path / "users.csv"))

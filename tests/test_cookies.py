@@ -183,7 +183,7 @@ def test_cors_lets_the_frontend_in_and_nobody_else(start_service: MakeService) -
     assert "access-control-allow-origin" not in ask("https://evil.example").headers
 
 
-def test_errors_have_cors_headers_too(start_service: MakeService) -> None:
+def test_errors_have_cors_headers(start_service: MakeService) -> None:
     api = start_service(cors_origins=["https://board.example.com"])
 
     response = api.http.get("/api/v1/me", headers={"Origin": "https://board.example.com"})

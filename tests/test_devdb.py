@@ -75,7 +75,7 @@ def end(user: "subprocess.Popen[str]") -> None:
     user.communicate(timeout=PATIENCE_SECONDS)
 
 
-def test_data_survives_a_restart(data: Path) -> None:
+def test_the_data_of_the_embedded_server_survives_a_restart(data: Path) -> None:
     for statement in ("CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (1)"):
         connection = psycopg2.connect(devdb.attach(data))
         with connection, connection.cursor() as cursor:
@@ -85,7 +85,7 @@ def test_data_survives_a_restart(data: Path) -> None:
         assert servers(data) == []
 
 
-def test_a_killed_user_leaves_nothing_behind(data: Path) -> None:
+def test_a_killed_user_of_the_embedded_server_leaves_nothing_behind(data: Path) -> None:
     user = start_user(data)
     running = servers(data)
     assert len(running) == 2
@@ -96,7 +96,7 @@ def test_a_killed_user_leaves_nothing_behind(data: Path) -> None:
     assert psutil.wait_procs(running, timeout=PATIENCE_SECONDS)[1] == []
 
 
-def test_the_server_is_shared_and_ends_with_its_last_user(data: Path) -> None:
+def test_the_embedded_server_is_shared_and_ends_with_its_last_user(data: Path) -> None:
     one, other = start_user(data), start_user(data)
     running = servers(data)
     assert len(running) == 2
@@ -110,7 +110,7 @@ def test_the_server_is_shared_and_ends_with_its_last_user(data: Path) -> None:
     assert psutil.wait_procs(running, timeout=PATIENCE_SECONDS)[1] == []
 
 
-def test_a_server_whose_keeper_was_killed_is_taken_over(data: Path) -> None:
+def test_an_embedded_server_whose_keeper_was_killed_is_taken_over(data: Path) -> None:
     user = start_user(data)
     (keeper,) = [process for process in servers(data) if "--keep" in process.cmdline()]
     keeper.kill()
@@ -124,7 +124,7 @@ def test_a_server_whose_keeper_was_killed_is_taken_over(data: Path) -> None:
     assert servers(data) == []
 
 
-def test_a_stale_process_number_is_no_server(data: Path) -> None:
+def test_a_stale_process_number_is_no_embedded_server(data: Path) -> None:
     devdb.attach(data)
     devdb.detach(data, patience=PATIENCE_SECONDS)
     (data / "pg" / "postmaster.pid").write_text(
@@ -136,14 +136,14 @@ def test_a_stale_process_number_is_no_server(data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["with a space", "x" * 100])
-def test_any_path_will_do(empty: Path, name: str) -> None:
+def test_the_embedded_server_runs_in_any_path(empty: Path, name: str) -> None:
     folder = empty / name
 
     psycopg2.connect(devdb.attach(folder)).close()
     devdb.detach(folder, patience=PATIENCE_SECONDS)
 
 
-def test_a_server_that_does_not_start_says_why(empty: Path) -> None:
+def test_an_embedded_server_that_does_not_start_says_why(empty: Path) -> None:
     with pytest.raises(SystemExit, match="set DATABASE_URL"):
         devdb.attach(empty, "no_such_setting = 1")
     os.close(devdb._locks.pop(empty))
@@ -171,14 +171,14 @@ GIVEN = {
 }
 
 
-def test_a_given_database_is_used_instead() -> None:
+def test_a_given_database_is_used_instead_of_the_embedded_one() -> None:
     process = run_command(clean_environment(**GIVEN), "sh", "-c", "echo $DATABASE_URL; exit 3")
 
     assert process.communicate(timeout=PATIENCE_SECONDS)[0] == "postgresql+psycopg2://elsewhere/db\n"
     assert process.returncode == 3
 
 
-def test_sigterm_reaches_the_command() -> None:
+def test_sigterm_reaches_the_command_that_the_embedded_server_is_for() -> None:
     script = (
         "import signal, sys; signal.signal(15, lambda *_: sys.exit(7)); "
         "print('up', flush=True); signal.pause()"

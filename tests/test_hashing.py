@@ -40,7 +40,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def test_cores_are_shared_out_among_the_workers(metrics: Metrics) -> None:
+def test_the_cores_for_hashing_are_shared_out_among_the_workers(metrics: Metrics) -> None:
     slots = [HashingFence(workers=workers, metrics=metrics).slots for workers in (1, cores(), 1000)]
 
     assert slots == [cores(), 1, 1]
@@ -73,7 +73,7 @@ def test_no_more_than_one_hash_a_core_at_a_time(fence: HashingFence) -> None:
     assert most == fence.slots
 
 
-def test_past_the_queue_work_is_refused_at_once_and_later_taken_again(
+def test_past_the_queue_hashing_is_refused_at_once_and_later_taken_again(
     fence: HashingFence, metrics: Metrics
 ) -> None:
     go = threading.Event()
@@ -113,7 +113,7 @@ def test_hashing_yields_to_everything_else(fence: HashingFence) -> None:
     assert asyncio.run(fence.run(niceness)) > niceness()
 
 
-def test_a_full_queue_is_503_and_leaves_the_rest_alone(
+def test_a_full_hashing_queue_is_503_and_leaves_other_requests_alone(
     start_service: MakeService, api: Api, busy_hashing: threading.Event
 ) -> None:
     busy = start_service()

@@ -39,7 +39,7 @@ def test_without_a_database_the_service_lives_and_says_so(start_service: MakeSer
     assert int(me.headers["retry-after"]) > 0
 
 
-def test_the_root_answers_like_the_api(start_service: MakeService, api: Api) -> None:
+def test_health_at_the_root_is_that_of_the_api(start_service: MakeService, api: Api) -> None:
     away = start_service(database_url=NOWHERE)
 
     for service in (api, away):
@@ -76,14 +76,14 @@ def test_a_schema_behind_the_code_is_not_healthy(
     assert api.http.get(LIVE).status_code == 200
 
 
-def test_the_code_knows_every_revision() -> None:
+def test_health_knows_every_revision() -> None:
     script = ScriptDirectory.from_config(alembic_config("unused"))
     revisions = [revision.revision for revision in script.walk_revisions()]
 
     assert tuple(reversed(revisions)) == health.REVISIONS
 
 
-def test_a_stopped_database_is_seen_and_its_return_too(
+def test_health_sees_a_stopped_database_and_its_return(
     start_service: MakeService, own_server: OwnServer
 ) -> None:
     api = start_service(database_url=own_server.url)
@@ -95,7 +95,7 @@ def test_a_stopped_database_is_seen_and_its_return_too(
     assert api.http.get(HEALTH).status_code == 200
 
 
-def test_a_frozen_database_is_seen_and_its_return_too(
+def test_health_sees_a_frozen_database_and_its_return(
     start_service: MakeService, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the time of the probe alone, however long the statements of others may wait."""

@@ -57,7 +57,7 @@ def logged(start_service: MakeService, lines: Lines) -> Api:
     return start_service(log_level="DEBUG", log_format="json")
 
 
-def test_each_request_is_one_line(logged: Api, lines: Lines) -> None:
+def test_each_request_is_one_line_of_the_log(logged: Api, lines: Lines) -> None:
     pair = logged.log_in()
     logged.http.get("/api/v1/me", headers=bearer(pair["access_token"]) | {"X-Request-ID": "req-1"})
 
@@ -71,7 +71,7 @@ def test_each_request_is_one_line(logged: Api, lines: Lines) -> None:
     assert line["timestamp"].endswith("Z")
 
 
-def test_each_security_event_is_one_line_with_the_request_id(logged: Api, lines: Lines) -> None:
+def test_each_security_event_is_one_line_of_the_log_with_the_request_id(logged: Api, lines: Lines) -> None:
     email = logged.new_user()
     first = logged.log_in(email)
     logged.token(email, "another password")
@@ -199,7 +199,7 @@ def test_development_logs_are_text(
     assert "user_id=7" in lines.lines[-1]
 
 
-def test_an_admins_action_is_one_line_with_its_name(logged: Api, lines: Lines) -> None:
+def test_an_admins_action_is_one_line_of_the_log_with_its_name(logged: Api, lines: Lines) -> None:
     user_id = logged.register().json()["id"]
 
     logged.services.admin.change(OPERATOR, user_id, role=Role.GUEST, is_active=False)
@@ -209,7 +209,7 @@ def test_an_admins_action_is_one_line_with_its_name(logged: Api, lines: Lines) -
         assert (event["user_id"], event["actor_id"]) == (user_id, None)
 
 
-def test_an_outage_is_explained(
+def test_the_log_explains_an_outage(
     start_service: MakeService, api: Api, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = api.log_in()["access_token"]
@@ -223,7 +223,7 @@ def test_an_outage_is_explained(
     assert line["reason"] == "OperationalError"
 
 
-def test_a_row_that_the_database_refuses_is_not_quoted(
+def test_the_log_does_not_quote_a_row_that_the_database_refuses(
     start_service: MakeService, fresh_database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = look_into(fresh_database_url)

@@ -31,7 +31,7 @@ from tests.support import (
 from tests.support.metrics import requests, scrape, whole, workers_counted
 
 
-def test_every_series_is_there_from_the_start_at_zero(start_service: MakeService) -> None:
+def test_every_series_of_the_metrics_is_there_from_the_start_at_zero(start_service: MakeService) -> None:
     scraped = scrape(start_service())
 
     for name, label, values in [
@@ -60,7 +60,7 @@ def test_every_series_is_there_from_the_start_at_zero(start_service: MakeService
     assert scraped["app_database_pool_size", ()] > 0
 
 
-def test_what_happens_is_counted(start_service: MakeService) -> None:
+def test_registrations_logins_and_failures_are_counted(start_service: MakeService) -> None:
     api = start_service()
     email = api.new_user()
     api.log_in(email)
@@ -112,7 +112,7 @@ def test_a_failing_database_is_counted_by_class(start_service: MakeService, engi
     eventually(lambda: api.metric("app_database_pool_in_use") == 0)
 
 
-def test_the_line_before_the_database_is_seen(
+def test_requests_that_wait_for_the_database_are_counted(
     start_service: MakeService, database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "SILENCE_TIMEOUT_SECONDS", PATIENCE_SECONDS)
@@ -182,7 +182,9 @@ def test_a_worker_that_is_just_beginning_disturbs_no_scrape(
         (metrics_folder / "counter_7.db").unlink()
 
 
-def test_a_folder_that_nobody_holds_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metrics_folder_that_nobody_holds_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "metrics"))
     first = workers.join()
     (first.folder / "counter_7.db").touch()
@@ -203,12 +205,12 @@ def test_a_folder_that_nobody_holds_is_emptied(tmp_path: Path, monkeypatch: pyte
     third.leave()
 
 
-def test_the_workers_leave_no_folder_behind(ended_server: EndedServer) -> None:
+def test_the_workers_leave_no_metrics_folder_behind(ended_server: EndedServer) -> None:
     assert len(ended_server.folders_while_up) == 1
     assert ended_server.folders() == []
 
 
-def test_what_earlier_workers_left_is_not_counted(
+def test_metrics_that_earlier_workers_left_are_not_counted(
     start_process: StartProcess, database_url: str, tmp_path: Path
 ) -> None:
     folder = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
@@ -224,7 +226,7 @@ def test_what_earlier_workers_left_is_not_counted(
     assert requests(scrape(second), LIVE) == 0
 
 
-def test_a_folder_that_cannot_be_shared_ends_the_start(
+def test_a_metrics_folder_that_cannot_be_shared_ends_the_start(
     start_process: StartProcess, database_url: str
 ) -> None:
     started = start_process(database_url, WEB_CONCURRENCY="2", PROMETHEUS_MULTIPROC_DIR="/proc/nowhere")

@@ -44,7 +44,7 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_the_api_is_what_the_design_says(document: dict[str, Any]) -> None:
+def test_the_document_has_the_operations_and_answers_of_the_design(document: dict[str, Any]) -> None:
     assert {name: (operation["operationId"], sorted(operation["responses"]))
             for name, operation in operations(document).items()} == {
         "POST /api/v1/users/": ("register_user", ["201", "400", "409", "413", "500", "503"]),
@@ -94,7 +94,7 @@ def test_the_api_is_what_the_design_says(document: dict[str, Any]) -> None:
     }  # fmt: skip
 
 
-def test_422_appears_nowhere(api: Api) -> None:
+def test_the_document_has_no_422(api: Api) -> None:
     text = api.http.get("/openapi.json").text
 
     assert "422" not in text
@@ -163,7 +163,7 @@ def test_the_root_leads_to_the_documentation(api: Api) -> None:
     assert api.http.get("/" + response.headers["location"]).status_code == 200
 
 
-def test_every_operation_is_fuzzed(document: dict[str, Any]) -> None:
+def test_every_operation_of_the_document_is_fuzzed(document: dict[str, Any]) -> None:
     assert set(operations(document)) == PUBLIC | USER | ADMIN
 
 
@@ -187,7 +187,7 @@ def admin_token(playground: Api) -> str:
     [(name, who) for name in sorted(PUBLIC | USER) for who in ("a stranger", "a user")]
     + [(name, "an admin") for name in sorted(ADMIN)],
 )
-def test_no_input_at_all_leads_out_of_the_document(
+def test_no_input_leads_to_an_answer_that_is_not_in_the_document(
     playground: Api, admin_token: str, document: dict[str, Any], name: str, who: str
 ) -> None:
     method, path = name.split(" ")

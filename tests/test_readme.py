@@ -94,7 +94,7 @@ def curl(command: str, base_url: str, folder: Path) -> str:
 
 @needs_make
 @needs_curl
-def test_make_run_and_the_first_login(copy: Path) -> None:
+def test_make_run_serves_the_readmes_first_login(copy: Path) -> None:
     register, log_in, me, refresh, log_out = commands("curl")
 
     with started(copy, "make", "run", ending=signal.SIGINT) as base_url:
@@ -115,7 +115,7 @@ def test_make_run_and_the_first_login(copy: Path) -> None:
         assert json.loads(curl(log_in, base_url, copy))["token_type"] == "bearer"
 
 
-def test_the_longhand_without_its_poetry(copy: Path) -> None:
+def test_the_readmes_commands_without_make_serve(copy: Path) -> None:
     lines = commands("poetry install")
     assert lines.pop(1) == "poetry install"
     make_env, migrate, serve, test = [line.replace("poetry run ", ".venv/bin/") for line in lines]

@@ -156,7 +156,7 @@ def test_past_the_leeway_a_used_token_ends_its_session(
     assert clocked.metric("app_sessions_ended_total", reason="reuse_detected") == ended + 1
 
 
-def test_reuse_ends_no_other_session_of_the_user(clocked: Api, clock: MovableClock) -> None:
+def test_reuse_of_a_token_ends_no_other_session_of_the_user(clocked: Api, clock: MovableClock) -> None:
     email = clocked.new_user()
     stolen, other = clocked.log_in(email), clocked.log_in(email)
     clocked.refresh(stolen["refresh_token"])
@@ -233,7 +233,7 @@ def test_an_answer_is_not_given_again_without_its_key(api: Api, key: str | None)
     assert error_of(api.refresh(first["refresh_token"], key=key)) == (401, "refresh_token_reused")
 
 
-def test_a_key_added_later_brings_no_answer_back(api: Api) -> None:
+def test_an_idempotency_key_added_later_brings_no_answer_back(api: Api) -> None:
     first = api.log_in()
     api.refresh(first["refresh_token"])
 
@@ -262,7 +262,7 @@ def test_an_answer_is_not_given_again_once_its_token_was_used(api: Api, engine: 
     assert row_of(engine, first).revoked_reason == "reuse_detected"
 
 
-def test_a_key_is_kept_as_a_hash(api: Api, engine: Engine) -> None:
+def test_an_idempotency_key_is_kept_as_a_hash(api: Api, engine: Engine) -> None:
     pair = api.log_in()
 
     api.refresh(pair["refresh_token"], key="a-key-of-ours")
@@ -271,7 +271,7 @@ def test_a_key_is_kept_as_a_hash(api: Api, engine: Engine) -> None:
     assert len(row_of(engine, pair).idempotency_key_hash) == 64
 
 
-def test_a_key_has_at_most_255_characters(api: Api) -> None:
+def test_an_idempotency_key_has_at_most_255_characters(api: Api) -> None:
     response = api.refresh(api.log_in()["refresh_token"], key="k" * 256)
 
     assert error_of(response) == (400, "validation_error")
@@ -284,7 +284,7 @@ def test_an_idle_session_ends_after_seven_days(clocked: Api, clock: MovableClock
     assert error_of(clocked.refresh(pair["refresh_token"])) == (401, "invalid_refresh_token")
 
 
-def test_each_rotation_renews_the_seven_days(clocked: Api, clock: MovableClock) -> None:
+def test_each_rotation_renews_the_seven_days_of_a_session(clocked: Api, clock: MovableClock) -> None:
     pair = clocked.log_in()
     for _ in range(3):
         clock.move(days=6)
@@ -384,7 +384,7 @@ def test_a_refresh_without_a_token_is_not_authenticated(api: Api) -> None:
     assert error_of(api.http.post("/api/v1/refresh")) == (401, "not_authenticated")
 
 
-def test_outcomes_are_counted(clocked: Api, clock: MovableClock) -> None:
+def test_the_outcomes_of_refreshes_are_counted(clocked: Api, clock: MovableClock) -> None:
     def outcomes() -> dict[str, float]:
         names = ("rotated", "replayed", "raced", "reuse_detected", "revoked", "expired", "invalid")
         return {name: clocked.metric("app_refresh_outcomes_total", outcome=name) for name in names}

@@ -152,7 +152,9 @@ def test_sigterm_drops_nobody_who_is_being_answered(
     assert started.answers() is None
 
 
-def test_what_does_not_end_in_time_is_told_so(start_process: StartProcess, database_url: str) -> None:
+def test_a_request_that_does_not_end_in_time_is_told_so(
+    start_process: StartProcess, database_url: str
+) -> None:
     """Rather than a connection that breaks."""
     options = ("--timeout-graceful-shutdown", "1")
     started = start_process(database_url, *options, BCRYPT_ROUNDS="13").serves()

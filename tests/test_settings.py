@@ -81,7 +81,7 @@ def assert_complaints(said: str, complaints: list[str]) -> None:
     assert "short-secret" not in said
 
 
-def test_development_says_where_it_cannot_keep_its_own(
+def test_development_says_where_it_cannot_keep_its_own_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -93,7 +93,7 @@ def test_development_says_where_it_cannot_keep_its_own(
         load_settings()
 
 
-def test_production_is_the_default_and_cookies_are_its() -> None:
+def test_production_is_the_default_environment() -> None:
     settings = Settings(_env_file=None, database_url=URL, secret_key=SECRET_KEY)
 
     assert settings.environment == "production"
@@ -146,7 +146,7 @@ def test_every_spelling_of_a_postgres_url_uses_psycopg2(given: str) -> None:
         {"bcrypt_rounds": 3},
     ],
 )
-def test_unusable_values_are_refused(values: dict[str, Any]) -> None:
+def test_unusable_values_of_settings_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         make_settings(database_url=URL, **values)
 
@@ -156,7 +156,7 @@ def test_settings_cannot_be_changed() -> None:
         make_settings(database_url=URL).bcrypt_rounds = 4  # type: ignore[misc] # that is the point
 
 
-def test_no_secret_is_printed() -> None:
+def test_settings_print_no_secret() -> None:
     printed = repr(make_settings(database_url=URL))
 
     assert "hidden-password" not in printed
@@ -178,7 +178,7 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
     assert (settings.bcrypt_rounds, settings.log_level) == (6, "DEBUG")
 
 
-def test_the_example_names_every_setting_with_its_default_and_why() -> None:
+def test_the_example_of_a_dotenv_file_names_every_setting_with_its_default_and_why() -> None:
     lines = (PROJECT / ".env.example").read_text(encoding="utf-8").splitlines()
     documented = {}
     for line, before in zip(lines[1:], lines, strict=False):
@@ -196,7 +196,9 @@ def test_the_example_names_every_setting_with_its_default_and_why() -> None:
             assert documented[name] == str(field.default).lower() or documented[name] == str(field.default)
 
 
-def test_the_example_is_usable_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_a_dotenv_file_is_usable_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     example = PROJECT / ".env.example"
     monkeypatch.setenv("DATABASE_URL", URL)
     monkeypatch.setenv("SECRET_KEY", SECRET_KEY)

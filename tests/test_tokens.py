@@ -144,7 +144,7 @@ def test_no_forgery_passes_as_a_refresh_token(api: Api, token: str) -> None:
     assert response.json()["detail"] == "Invalid refresh token"
 
 
-def test_every_change_of_one_character_is_noticed(api: Api) -> None:
+def test_every_change_of_the_last_character_of_a_token_is_noticed(api: Api) -> None:
     token = api.log_in()["access_token"]
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -212,13 +212,13 @@ def test_an_expired_forgery_is_a_forgery(api: Api) -> None:
 
 
 @pytest.mark.parametrize("aud", [..., "other", ["other"], [], None, 7])
-def test_a_set_audience_is_required(start_service: MakeService, aud: Any) -> None:
+def test_where_an_audience_is_set_a_token_of_another_is_refused(start_service: MakeService, aud: Any) -> None:
     api = start_service(jwt_audience="boards")
 
     assert error_of(api.me(sign(access_claims(aud=aud)))) == (401, "invalid_token")
 
 
-def test_the_algorithm_is_a_setting(start_service: MakeService) -> None:
+def test_the_algorithm_of_tokens_is_a_setting(start_service: MakeService) -> None:
     api = start_service(jwt_algorithm="HS512")
     token = api.log_in()["access_token"]
 
@@ -237,14 +237,14 @@ def test_a_secret_that_looks_like_a_key_set_is_a_secret(start_service: MakeServi
 
 
 @pytest.mark.parametrize("header", ["Basic dXNlcjpwYXNz", "Bearer", "token"])
-def test_another_scheme_is_no_token(api: Api, header: str) -> None:
+def test_an_authorization_of_another_scheme_is_no_token(api: Api, header: str) -> None:
     response = api.http.get("/api/v1/me", headers={"Authorization": header})
 
     assert error_of(response) == (401, "not_authenticated")
     assert response.headers["www-authenticate"] == "Bearer"
 
 
-def test_the_scheme_is_compared_without_regard_to_case(api: Api) -> None:
+def test_the_authorization_scheme_is_compared_without_regard_to_case(api: Api) -> None:
     token = api.log_in()["access_token"]
 
     assert api.http.get("/api/v1/me", headers={"Authorization": f"bearer {token}"}).status_code == 200
