@@ -22,8 +22,7 @@ from tests.support import (
     new_email,
     until_blocked,
 )
-
-USERS = "/api/v1/admin/users"
+from tests.support.accounts import USERS, Admin, register
 
 
 @pytest.fixture
@@ -31,32 +30,9 @@ def api(start_service: MakeService, fresh_database_url: str) -> Api:
     return start_service(database_url=fresh_database_url)
 
 
-class Admin:
-    """A signed-in administrator."""
-
-    def __init__(self, api: Api, fresh_database: Engine) -> None:
-        self.api = api
-        self.email = api.new_user()
-        with fresh_database.connect() as connection:
-            statement = text("UPDATE users SET role = 'admin' WHERE email = :email RETURNING id")
-            self.id = int(connection.execute(statement, {"email": self.email}).scalar_one())
-        self.token = api.log_in(self.email)["access_token"]
-
-    def call(self, method: str, path: str = "", **content: Any) -> httpx.Response:
-        return self.api.http.request(method, USERS + path, headers=bearer(self.token), **content)
-
-    def change(self, user_id: int, **change: Any) -> httpx.Response:
-        return self.call("PATCH", f"/{user_id}", json=change)
-
-
 @pytest.fixture
 def admin(api: Api, fresh_database: Engine) -> Admin:
     return Admin(api, fresh_database)
-
-
-def register(api: Api, email: str | None = None) -> dict[str, Any]:
-    user: dict[str, Any] = api.register(email).json()
-    return user
 
 
 def test_an_admin_opens_accounts(api: Api, admin: Admin) -> None:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from tests.support import PASSWORD, Api, MakeService, MovableClock, bearer, browser, error_of, new_email
-from tests.test_admin import Admin, register
+from tests.support.accounts import Admin, register
 
 AUDIT = "/api/v1/admin/audit"
 Event = dict[str, Any]

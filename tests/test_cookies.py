@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.support import PASSWORD, Api, MakeService, bearer, browser, error_of
-from tests.test_logout import reasons
+from tests.support.accounts import end_reasons
 
 FOREIGN = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
 
@@ -166,7 +166,7 @@ def test_cookies_can_be_turned_off(start_service: MakeService, engine: Engine) -
         logout = client.post("/api/v1/logout")
     assert error_of(logout) == (401, "not_authenticated")
     assert "set-cookie" not in logout.headers
-    assert reasons(engine, pair) == [None]
+    assert end_reasons(engine, pair) == [None]
 
 
 def test_cors_lets_the_frontend_in_and_nobody_else(start_service: MakeService) -> None:

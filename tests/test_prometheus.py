@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from app.devdb import PROJECT
-from tests.support import PATIENCE_SECONDS, Api, StartProcess, at_once, eventually, free_port
+from tests.support import PATIENCE_SECONDS, Api, StartProcess, at_once, eventually, reserved_port
 
 pytestmark = [
     pytest.mark.process,
@@ -36,7 +36,12 @@ def test_promtool_finds_nothing_to_complain_of_in_the_exposition(api: Api) -> No
 
 @contextmanager
 def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[httpx.Client]:
-    address = f"127.0.0.1:{free_port()}"
+    with reserved_port() as port, running(folder, config, f"127.0.0.1:{port}") as client:
+        yield client
+
+
+@contextmanager
+def running(folder: Path, config: dict[str, Any], address: str) -> Iterator[httpx.Client]:
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     with open(folder / "log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(

@@ -17,7 +17,15 @@ import psutil
 import pytest
 
 from app.devdb import PROJECT
-from tests.support import HEALTH, PATIENCE_SECONDS, bearer, clean_environment, eventually, free_port, request
+from tests.support import (
+    HEALTH,
+    PATIENCE_SECONDS,
+    bearer,
+    clean_environment,
+    eventually,
+    request,
+    reserved_port,
+)
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.process
@@ -49,7 +57,12 @@ def copy() -> Iterator[Path]:
 @contextmanager
 def started(folder: Path, *command: str, ending: signal.Signals) -> Iterator[str]:
     """Run it as in a terminal until it serves; end it as from a terminal, and find nothing left."""
-    port = str(free_port())
+    with reserved_port() as port, running(folder, *command, port=str(port), ending=ending) as base_url:
+        yield base_url
+
+
+@contextmanager
+def running(folder: Path, *command: str, port: str, ending: signal.Signals) -> Iterator[str]:
     # A shell lets what runs in its background ignore it, and programs inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = clean_environment() | {"HOME": str(folder / "home"), "PORT": port}

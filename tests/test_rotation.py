@@ -8,12 +8,9 @@ from sqlalchemy import Engine, event, text
 
 from app.services import rotation
 from tests.support import NOWHERE, Api, MakeService, MovableClock, at_once, error_of, until_blocked
+from tests.support.accounts import session_of
 
 DAY = 86400
-
-
-def session_of(pair: dict[str, Any]) -> str:
-    return str(jwt.get_unverified_claims(pair["refresh_token"])["sid"])
 
 
 def row_of(engine: Engine, pair: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from tests.support.api import (
     serve,
 )
 from tests.support.databases import MakeDatabase, OwnServer, Run, alembic_config, look_into, patient
-from tests.support.processes import EndedServer, Started, StartProcess, free_port, processes
+from tests.support.processes import EndedServer, Started, StartProcess, processes, reserved_port
 from tests.support.settings import NOWHERE, SECRET_KEY, clean_environment, forget_settings, make_settings
 from tests.support.waiting import PATIENCE_SECONDS, MovableClock, at_once, eventually, until_blocked
 
@@ -44,13 +44,13 @@ __all__ = [
     "error_of",
     "eventually",
     "forget_settings",
-    "free_port",
     "look_into",
     "make_settings",
     "new_email",
     "patient",
     "processes",
     "request",
+    "reserved_port",
     "serve",
     "until_blocked",
 ]

@@ -3,7 +3,7 @@
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,17 +17,22 @@ from tests.support.settings import SECRET_KEY, clean_environment
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """Nobody is given it by chance; a program that asks for it by its number gets it."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port: int = reserved.getsockname()[1]
+        if sys.platform != "linux":  # elsewhere a port is had by one alone, whether they listen or not
+            reserved.close()
+        yield port
 
 
 class Started:
     """`python -m app.serve` with these settings alone."""
 
-    def __init__(self, output: Path, *options: str, **settings: str) -> None:
-        port = free_port()
+    def __init__(self, output: Path, port: int, *options: str, **settings: str) -> None:
         self.base_url = f"http://127.0.0.1:{port}"
         self._output = output
         with open(output, "w", encoding="utf-8") as file:
@@ -98,14 +103,17 @@ def processes(folder: Path) -> Iterator[StartProcess]:
     """Starts servers, which are ended when this is left."""
     started: list[Started] = []
 
-    def start(database_url: str, *options: str, **settings: str) -> Started:
-        defaults = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "BCRYPT_ROUNDS": "4"}
-        started.append(Started(folder / f"output{len(started)}", *options, **(defaults | settings)))
-        return started[-1]
+    with ExitStack() as ports:
 
-    yield start
-    for each in started:
-        with suppress(psutil.NoSuchProcess):
-            each.process.terminate()
-    for each in started:
-        each.ends()
+        def start(database_url: str, *options: str, **settings: str) -> Started:
+            defaults = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "BCRYPT_ROUNDS": "4"}
+            output, port = folder / f"output{len(started)}", ports.enter_context(reserved_port())
+            started.append(Started(output, port, *options, **(defaults | settings)))
+            return started[-1]
+
+        yield start
+        for each in started:
+            with suppress(psutil.NoSuchProcess):
+                each.process.terminate()
+        for each in started:
+            each.ends()
