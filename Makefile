@@ -7,8 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 N ?= 10
-# A process of pytest-xdist for each core; who is out of work takes some from another.
-PARALLEL ?= --numprocesses=logical --maxprocesses=8 --dist=worksteal
+# As many processes as tests/conftest.py finds right; one that is out of work takes some from another.
+PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 
 .PHONY: help run test test-fast test-repeat check lint types imports format docker-test bench migration requirements clean
 

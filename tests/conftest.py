@@ -1,5 +1,6 @@
 """Databases on one PostgreSQL for the whole run, and services on them."""
 
+import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -42,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """pytest-xdist's: what its worker processes hear from the one that controls them."""
     node.workerinput["run"] = node.config.stash[_RUN].name
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as some tests wait for what takes its time."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,6 +14,7 @@ from app.errors import DatabaseUnavailable
 from tests.support import (
     HEALTH,
     LIVE,
+    PATIENCE_SECONDS,
     Api,
     MakeDatabase,
     MakeService,
@@ -125,6 +126,19 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(
         response = api.http.get(HEALTH)  # while the other still says nothing
 
     assert response.status_code == 503
+
+
+def test_a_connection_to_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "SILENCE_TIMEOUT_SECONDS", 3600)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        db = Database(connect(f"postgresql+psycopg2://u:p@127.0.0.1:{silent.getsockname()[1]}/auth"))
+        hang_up = threading.Timer(PATIENCE_SECONDS, silent.close)
+        hang_up.start()
+        with pytest.raises(DatabaseUnavailable):
+            db.execute(PROBE)
+        assert hang_up.is_alive()  # it was ours to give up
+        hang_up.cancel()
+    db.engine.dispose()
 
 
 def test_a_frozen_server_is_given_up(
