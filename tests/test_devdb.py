@@ -49,15 +49,15 @@ def data(empty: Path, initialized: Path) -> Path:
 
 
 def servers(data: Path) -> list[psutil.Process]:
-    """The keeper and the server of a data directory."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
+    """The keeper and the server of a data directory, without the server's own children."""
+    keepers, postgres = [], {}
+    for process in psutil.process_iter(["cmdline", "ppid"]):
         arguments = process.info["cmdline"] or []
         if "--keep" in arguments and str(data) in arguments:
-            found.append(process)
+            keepers.append(process)
         if arguments and arguments[0].endswith("/postgres") and str(data / "pg") in arguments:
-            found.append(process)
-    return found
+            postgres[process.pid] = process  # a child has the server's name until it gives itself another
+    return keepers + [each for each in postgres.values() if each.info["ppid"] not in postgres]
 
 
 def start_user(data: Path) -> "subprocess.Popen[str]":
