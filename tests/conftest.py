@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import URL, Engine
@@ -35,14 +34,14 @@ _PROCESSES = {"start_process", "start_lasting_process", "own_server"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    of_the_controller = getattr(config, "workerinput", {}).get("run")
-    config.stash[_RUN] = Run(of_the_controller or uuid4().hex[:12])
+    told = getattr(config, "workerinput", {}).get("run")
+    config.stash[_RUN] = Run(Path(told)) if told else Run.begin()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """pytest-xdist's: what its worker processes hear from the one that controls them."""
-    node.workerinput["run"] = node.config.stash[_RUN].name
+    node.workerinput["run"] = str(node.config.stash[_RUN].folder)
 
 
 @pytest.hookimpl(optionalhook=True)

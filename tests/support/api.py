@@ -135,6 +135,18 @@ def serve(app: FastAPI) -> Iterator[str]:
         serving.join()
 
 
+def _be_patient(app: FastAPI) -> None:
+    """On a busy machine a request waits; one that is turned away for that says nothing of the code."""
+    services = app.state.services
+    for threads in (
+        services.threads,
+        services.health_thread,
+        services.cleanup_thread,
+        services.fence._threads,
+    ):
+        threads._patience = PATIENCE_SECONDS
+
+
 MakeService = Callable[..., Api]
 
 
@@ -149,6 +161,7 @@ class Services:
     def start(self, *, clock: Clock = utc_now, **settings: Any) -> Api:
         given = {"database_url": self._database_url} | settings
         app = create_app(make_settings(**given), clock=clock)
+        _be_patient(app)
         serving = Serving(app)
         self._running.append((serving, Api(serving.base_url, app)))
         return self._running[-1][1]
