@@ -111,7 +111,9 @@ class Serving:
 
     def __init__(self, app: FastAPI) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+        # Longer than clients keep a connection: who closes one first may reset the other's next request.
+        config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_keep_alive=PATIENCE_SECONDS)
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
         self._thread.start()
         self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
