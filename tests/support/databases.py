@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tests.support.waiting import PATIENCE_SECONDS, eventually
 _FAST = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 400"
 
 
+_STALE_SECONDS = 3600
 _PLENTY = 4 * 2**30  # a run takes a quarter of that
 
 
@@ -60,7 +62,11 @@ class Run:
 
     @classmethod
     def begin(cls) -> "Run":
-        return cls(_scratch() / f"kanban-auth-{uuid4().hex[:12]}")
+        scratch = _scratch()
+        for left in scratch.glob("kanban-auth-run-*"):
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS and not _in_use(left):
+                shutil.rmtree(left, ignore_errors=True)  # its run was killed
+        return cls(scratch / f"kanban-auth-run-{uuid4().hex[:12]}")
 
     @property
     def _prefix(self) -> str:
@@ -112,8 +118,7 @@ class Run:
                 for name in connection.scalars(named, {"prefix": self._prefix}).all():
                     connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
             engine.dispose()
-        elif (self.folder / "server").exists():
-            eventually(lambda: not devdb._is_locked(self.folder / "server" / "keeper.lock"))
+        eventually(lambda: not _in_use(self.folder))
         shutil.rmtree(self.folder)
 
 
@@ -123,6 +128,11 @@ def _scratch() -> Path:
     if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _PLENTY:
         return memory
     return Path(tempfile.gettempdir())
+
+
+def _in_use(folder: Path) -> bool:
+    lock = folder / "server" / "keeper.lock"
+    return lock.exists() and devdb._is_locked(lock)
 
 
 def _given() -> URL | None:
