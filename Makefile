@@ -6,11 +6,14 @@ HOST ?= 127.0.0.1
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 .venv/bin/python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+N ?= 10
+# As many processes as tests/conftest.py finds right; one that is out of work takes some from another.
+PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test check lint types imports format docker-test bench migration requirements clean
+.PHONY: help install run test test-fast test-repeat check lint types imports format docker-test bench migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,10 +28,16 @@ run: install ## start PostgreSQL, migrate, and serve on PORT (8000) with reload
 	@$(BIN)/python -m app.devdb $(BIN)/python -m app.serve --host $(HOST) --port $(PORT) --reload --reload-dir app
 
 test: install ## the whole test suite, on a PostgreSQL of its own (or TEST_DATABASE_URL)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
+
+test-fast: install ## the tests that start no program of their own
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not process"
+
+test-repeat: install ## the whole suite N times, to the first red run: make test-repeat N=10
+	@$(BIN)/python -m tests.repeat $(N) $(PARALLEL)
 
 check: lint types imports ## all that CI runs: lint, types, import contracts, tests with coverage
-	@$(BIN)/python -m pytest --cov
+	@$(BIN)/python -m pytest $(PARALLEL) --cov
 
 lint: install ## ruff: rules and formatting; hadolint
 	@$(BIN)/ruff check .

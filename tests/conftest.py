@@ -1,185 +1,219 @@
-"""A migrated PostgreSQL for the whole run, and services on it."""
+"""Databases on one PostgreSQL for the whole run, and services on them."""
 
 import os
-import shutil
-import signal
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import psutil
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy import URL, Engine
 
-from app import devdb
-from app.application import create_app
-from app.clock import Clock, utc_now
-from app.config import Settings
-from tests.support import Api, Serving, Started
+from app.security.passwords import PasswordScheme
+from tests.support import (
+    PATIENCE_SECONDS,
+    Api,
+    EndedServer,
+    MakeDatabase,
+    MakeService,
+    OwnServer,
+    Run,
+    Services,
+    Started,
+    StartProcess,
+    forget_settings,
+    look_into,
+    processes,
+)
+from tests.support.metrics import whole
 
-for name in Settings.model_fields:  # the tests' settings are theirs alone
-    os.environ.pop(name.upper(), None)
+forget_settings()
+_RUN = pytest.StashKey[Run]()
+_PROCESSES = {"start_process", "start_lasting_process", "own_server"}
 
-SECRET_KEY = "a secret key of the tests, and of nothing else"
-FAST = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 300"
 
-MakeDatabase = Callable[[], str]
-MakeService = Callable[..., Api]
-Start = Callable[..., Started]
+def pytest_configure(config: pytest.Config) -> None:
+    told = getattr(config, "workerinput", {}).get("run")
+    config.stash[_RUN] = Run(Path(told)) if told else Run.begin()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """pytest-xdist's: what its worker processes hear from the one that controls them."""
+    node.workerinput["run"] = str(node.config.stash[_RUN].folder)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as some tests wait for what takes its time."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a test asks for says whether it starts a program."""
+    for item in items:
+        if _PROCESSES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.process)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.stash[_RUN].clean_up()
 
 
 @pytest.fixture(scope="session")
-def server_url() -> Iterator[URL]:
-    if given := os.environ.get("TEST_DATABASE_URL"):
-        yield make_url(given).set(drivername="postgresql+psycopg2")
-        return
-    data = Path(tempfile.mkdtemp(prefix="kanban-auth-"))
-    yield make_url(devdb.attach(data, FAST)).set(drivername="postgresql+psycopg2")
-    devdb.detach(data)
-    shutil.rmtree(data)
+def server_url(pytestconfig: pytest.Config) -> Iterator[URL]:
+    with pytestconfig.stash[_RUN].server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
-def make_database(server_url: URL) -> Iterator[MakeDatabase]:
-    """Makes databases that are empty; they are dropped at the end."""
-    engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
-    names: list[str] = []
+def make_database(pytestconfig: pytest.Config, server_url: URL) -> Iterator[MakeDatabase]:
+    """Makes databases, which are gone when the run is over."""
+    maintenance = look_into(server_url)
 
-    def make() -> str:
-        names.append(f"kanban_test_{uuid4().hex}")
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {names[-1]}"))
-        return server_url.set(database=names[-1]).render_as_string(hide_password=False)
+    def make(*, migrated: bool = False) -> str:
+        return pytestconfig.stash[_RUN].make_database(server_url, maintenance, migrated=migrated)
 
     yield make
-    with engine.connect() as connection:
-        for name in names:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
-
-
-def alembic_config(url: str) -> Config:
-    config = Config(devdb.PROJECT / "alembic.ini")
-    config.attributes["url"] = url
-    return config
+    maintenance.dispose()
 
 
 @pytest.fixture(scope="session")
 def database_url(make_database: MakeDatabase) -> str:
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
-    return url
+    """A database that the tests of this process share."""
+    return make_database(migrated=True)
 
 
 @pytest.fixture(scope="session")
 def engine(database_url: str) -> Iterator[Engine]:
-    """For looking into the database, past the service."""
-    engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
-    yield engine
-    engine.dispose()
-
-
-def make_settings(**values: Any) -> Settings:
-    defaults: dict[str, Any] = {
-        "environment": "development",
-        "secret_key": SECRET_KEY,
-        "bcrypt_rounds": 4,
-        "log_level": "ERROR",
-        "cleanup_interval_seconds": 0,  # a clock that a test has moved would end the sessions of others
-    }
-    return Settings(_env_file=None, **(defaults | values))
-
-
-@pytest.fixture(scope="session")
-def start_service(database_url: str) -> Iterator[MakeService]:
-    """Starts services with settings of their own; they stop, all at once, at the end of the run."""
-    running: list[tuple[Serving, Api]] = []
-
-    def start(*, clock: Clock = utc_now, **settings: Any) -> Api:
-        app = create_app(make_settings(**({"database_url": database_url} | settings)), clock=clock)
-        serving = Serving(app)
-        running.append((serving, Api(serving.base_url, app)))
-        return running[-1][1]
-
-    yield start
-    for serving, api in running:
-        api.http.close()
-        serving.ask_to_stop()
-    for serving, _ in running:
-        serving.join()
-
-
-@pytest.fixture(scope="session")
-def api(start_service: MakeService) -> Api:
-    """The service as most tests need it."""
-    return start_service()
-
-
-class OwnServer:
-    """A migrated server that a test may do anything to."""
-
-    def __init__(self, data: Path) -> None:
-        self._data = data
-        self.url = devdb.attach(data)
-        url = self.url.replace("postgresql:", "postgresql+psycopg2:")
-        command.upgrade(alembic_config(url), "head")
-
-    def processes(self) -> list[psutil.Process]:
-        pid = int((self._data / "pg" / "postmaster.pid").read_text(encoding="utf-8").split()[0])
-        return [psutil.Process(pid), *psutil.Process(pid).children()]
-
-    def kill(self) -> None:
-        """At once, without a farewell to anybody."""
-        processes = self.processes()
-        processes[0].send_signal(signal.SIGQUIT)
-        assert not psutil.wait_procs(processes, timeout=20)[1]
-
-    def start_again(self) -> None:
-        devdb.detach(self._data)
-        devdb.attach(self._data)
-
-
-@pytest.fixture
-def own_server() -> Iterator[OwnServer]:
-    data = Path(tempfile.mkdtemp(prefix="kanban-auth-"))
-    yield OwnServer(data)
-    devdb.detach(data)
-    shutil.rmtree(data)
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    started: list[Started] = []
-
-    def start(database_url: str, *options: str, **settings: str) -> Started:
-        environment = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "BCRYPT_ROUNDS": "4"}
-        started.append(Started(tmp_path / f"output{len(started)}", *options, **(environment | settings)))
-        return started[-1]
-
-    yield start
-    for each in started:
-        with suppress(psutil.NoSuchProcess):
-            each.process.terminate()
-    for each in started:
-        each.process.wait(30)
-
-
-@pytest.fixture
-def url(make_database: MakeDatabase) -> str:
-    """A migrated database whose rows are this test's alone."""
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
-    return url
-
-
-@pytest.fixture
-def inside(url: str) -> Iterator[Engine]:
     """For looking into that database, past the service."""
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    engine = look_into(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def fresh_database_url(make_database: MakeDatabase) -> str:
+    """A migrated database whose rows are this test's alone."""
+    return make_database(migrated=True)
+
+
+@pytest.fixture
+def fresh_database(fresh_database_url: str) -> Iterator[Engine]:
+    """For looking into that database, past the service."""
+    engine = look_into(fresh_database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def _services(database_url: str) -> Iterator[Services]:
+    services = Services(database_url)
+    yield services
+    services.ask_to_stop()
+    services.join()
+
+
+@pytest.fixture
+def start_service(_services: Services) -> Iterator[MakeService]:
+    """Starts services with settings of their own, for one test."""
+    yield _services.start
+    _services.ask_to_stop()
+
+
+@pytest.fixture(scope="session")
+def start_lasting_service(database_url: str) -> Iterator[MakeService]:
+    """The same, for several tests."""
+    services = Services(database_url)
+    yield services.start
+    services.ask_to_stop()
+    services.join()
+
+
+@pytest.fixture(scope="session")
+def api(start_lasting_service: MakeService) -> Api:
+    """The service as most tests need it."""
+    return start_lasting_service()
+
+
+@pytest.fixture(scope="session")
+def _expendable_server() -> Iterator[OwnServer]:
+    with tempfile.TemporaryDirectory(prefix="kanban-auth-") as folder:
+        server = OwnServer(Path(folder))
+        yield server
+        server.give_up()
+
+
+@pytest.fixture
+def own_server(_expendable_server: OwnServer) -> Iterator[OwnServer]:
+    yield _expendable_server
+    _expendable_server.make_sound()
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[StartProcess]:
+    """Starts servers in processes of their own, for one test."""
+    with processes(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def start_lasting_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartProcess]:
+    """The same, for several tests."""
+    with processes(tmp_path_factory.mktemp("processes")) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def served(start_lasting_process: StartProcess, database_url: str) -> Started:
+    """A server of one worker that no test ends."""
+    return start_lasting_process(database_url).serves()
+
+
+@pytest.fixture(scope="session")
+def metrics_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the two workers share their metrics."""
+    return tmp_path_factory.mktemp("shared") / "metrics"
+
+
+@pytest.fixture(scope="session")
+def _two_workers(start_lasting_process: StartProcess, database_url: str, metrics_folder: Path) -> Started:
+    settings = {"WEB_CONCURRENCY": "2", "PROMETHEUS_MULTIPROC_DIR": str(metrics_folder)}
+    return start_lasting_process(database_url, **settings)
+
+
+@pytest.fixture
+def two_workers(_two_workers: Started) -> Started:
+    """A server of two workers that no test ends; who takes one of them away gives it back."""
+    return whole(_two_workers)
+
+
+@pytest.fixture(scope="session")
+def ended_server(
+    start_lasting_process: StartProcess, database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> EndedServer:
+    """A server of two workers, which share their metrics where they do by themselves, and its end."""
+    temporary = tmp_path_factory.mktemp("temporary")
+    started = whole(start_lasting_process(database_url, WEB_CONCURRENCY="2", TMPDIR=str(temporary)))
+    folders = list(temporary.glob("kanban-auth-metrics-*"))
+    started.process.terminate()
+    started.ends()
+    return EndedServer(started.output, temporary, folders)
+
+
+@pytest.fixture
+def busy_hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Once this is cleared, verifying a password takes until it is set."""
+    free = threading.Event()
+    free.set()
+    verify = PasswordScheme.verify
+
+    def wait_and_verify(self: PasswordScheme, password: str, hashed: str | None) -> bool:
+        assert free.wait(PATIENCE_SECONDS)
+        return verify(self, password, hashed)
+
+    monkeypatch.setattr(PasswordScheme, "verify", wait_and_verify)
+    yield free
+    free.set()

@@ -5,8 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, at_once, bearer, browser, error_of
+from tests.support import PASSWORD, Api, MakeService, at_once, bearer, browser, error_of
 
 NEW = "another horse staple"
 SESSIONS = "/api/v1/me/sessions"
@@ -43,7 +42,9 @@ def test_a_new_password_ends_the_other_sessions_and_not_this_one(api: Api) -> No
     assert reasons(api, this["access_token"]) == ["password_change"]
 
 
-def test_a_bearer_client_keeps_its_pair_and_a_browser_gets_a_new_one(api: Api) -> None:
+def test_after_a_password_change_a_bearer_client_keeps_its_pair_and_a_browser_gets_a_new_one(
+    api: Api,
+) -> None:
     email = api.new_user()
     pair = api.log_in(email)
     assert change(api, pair["access_token"]).headers.get_list("set-cookie") == []
@@ -88,7 +89,7 @@ def test_a_new_password_has_to_fit(api: Api, new: str) -> None:
     assert new not in response.text
 
 
-def test_of_two_changes_at_once_one_is_made(api: Api) -> None:
+def test_of_two_password_changes_at_once_one_is_made(api: Api) -> None:
     email = api.new_user()
     tokens = [api.log_in(email)["access_token"] for _ in range(2)]
 
@@ -98,7 +99,7 @@ def test_of_two_changes_at_once_one_is_made(api: Api) -> None:
     assert api.token(email, f"{NEW} {answers.index(204)}").status_code == 200
 
 
-def test_a_login_beside_a_change_does_not_outlive_it(api: Api) -> None:
+def test_a_login_beside_a_password_change_does_not_outlive_it(api: Api) -> None:
     email = api.new_user()
     token = api.log_in(email)["access_token"]
 
@@ -130,7 +131,7 @@ def test_sessions_are_listed_with_their_places(api: Api) -> None:
     assert again[0]["last_used_at"] > again[0]["created_at"]
 
 
-def test_one_session_can_be_ended(api: Api) -> None:
+def test_one_session_of_a_user_can_be_ended(api: Api) -> None:
     email = api.new_user()
     this, other = api.log_in(email), api.log_in(email)
     token = this["access_token"]
@@ -167,7 +168,7 @@ def test_a_browser_that_ends_its_own_session_loses_its_cookies(api: Api) -> None
         assert dict(tab.cookies) == {}
 
 
-def test_all_others_can_be_ended(api: Api) -> None:
+def test_all_other_sessions_of_a_user_can_be_ended(api: Api) -> None:
     email = api.new_user()
     others = [api.log_in(email) for _ in range(3)]
     this = api.log_in(email)
@@ -192,7 +193,7 @@ def test_only_the_last_twenty_ended_sessions_are_shown(api: Api) -> None:
     assert set(response[0]) == {"id", "created_at", "ended_at", "reason", "user_agent", "ip_address"}
 
 
-def test_a_theft_can_be_seen(api: Api) -> None:
+def test_the_victim_of_a_theft_sees_it_among_the_ended_sessions(api: Api) -> None:
     email = api.new_user()
     pair = api.log_in(email)
     newer = api.refresh(pair["refresh_token"]).json()
@@ -202,7 +203,7 @@ def test_a_theft_can_be_seen(api: Api) -> None:
     assert reasons(api, api.log_in(email)["access_token"]) == ["reuse_detected"]
 
 
-def test_a_logout_of_this_session_alone(api: Api) -> None:
+def test_a_logout_of_this_session_leaves_the_others(api: Api) -> None:
     email = api.new_user()
     this, other = api.log_in(email), api.log_in(email)
 
@@ -213,7 +214,7 @@ def test_a_logout_of_this_session_alone(api: Api) -> None:
     assert api.refresh(other["refresh_token"]).status_code == 200
 
 
-def test_a_logout_of_this_session_by_its_refresh_token(api: Api) -> None:
+def test_a_logout_of_this_session_by_its_refresh_token_leaves_the_others(api: Api) -> None:
     email = api.new_user()
     this, other = api.log_in(email), api.log_in(email)
 
@@ -225,7 +226,7 @@ def test_a_logout_of_this_session_by_its_refresh_token(api: Api) -> None:
 
 
 @pytest.mark.parametrize("scope", ["", "?scope=all"])
-def test_a_logout_is_of_all_sessions_otherwise(api: Api, scope: str) -> None:
+def test_a_logout_without_a_scope_is_of_all_sessions(api: Api, scope: str) -> None:
     email = api.new_user()
     this, other = api.log_in(email), api.log_in(email)
 
@@ -234,7 +235,7 @@ def test_a_logout_is_of_all_sessions_otherwise(api: Api, scope: str) -> None:
     assert {api.refresh(each["refresh_token"]).status_code for each in (this, other)} == {401}
 
 
-def test_a_logout_of_what_does_not_exist_ends_nothing(api: Api) -> None:
+def test_a_logout_of_a_scope_that_does_not_exist_ends_nothing(api: Api) -> None:
     this = api.log_in()
 
     response = api.http.post("/api/v1/logout?scope=some", headers=bearer(this["access_token"]))
@@ -261,7 +262,7 @@ def test_a_deleted_account_is_gone_and_its_email_free(api: Api) -> None:
     assert api.register(email).status_code == 201
 
 
-def test_another_site_can_do_none_of_it(api: Api) -> None:
+def test_another_site_changes_nothing_of_an_account(api: Api) -> None:
     email = api.new_user()
     foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
     with browser(api.base_url) as tab:

@@ -1,7 +1,6 @@
 """What administrators do, and what nobody else does."""
 
 import re
-import time
 from typing import Any
 
 import httpx
@@ -12,43 +11,28 @@ from app.models import User
 from app.models.users import Role
 from app.services.admin import UserFilter
 from app.services.users import ACCOUNT
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, at_once, bearer, browser, error_of, new_email
-
-USERS = "/api/v1/admin/users"
-
-
-@pytest.fixture
-def api(start_service: MakeService, url: str) -> Api:
-    return start_service(database_url=url)
-
-
-class Admin:
-    """A signed-in administrator."""
-
-    def __init__(self, api: Api, inside: Engine) -> None:
-        self.api = api
-        self.email = api.new_user()
-        with inside.connect() as connection:
-            statement = text("UPDATE users SET role = 'admin' WHERE email = :email RETURNING id")
-            self.id = int(connection.execute(statement, {"email": self.email}).scalar_one())
-        self.token = api.log_in(self.email)["access_token"]
-
-    def call(self, method: str, path: str = "", **content: Any) -> httpx.Response:
-        return self.api.http.request(method, USERS + path, headers=bearer(self.token), **content)
-
-    def change(self, user_id: int, **change: Any) -> httpx.Response:
-        return self.call("PATCH", f"/{user_id}", json=change)
+from tests.support import (
+    PASSWORD,
+    Api,
+    MakeService,
+    at_once,
+    bearer,
+    browser,
+    error_of,
+    new_email,
+    until_blocked,
+)
+from tests.support.accounts import USERS, Admin, register
 
 
 @pytest.fixture
-def admin(api: Api, inside: Engine) -> Admin:
-    return Admin(api, inside)
+def api(start_service: MakeService, fresh_database_url: str) -> Api:
+    return start_service(database_url=fresh_database_url)
 
 
-def register(api: Api, email: str | None = None) -> dict[str, Any]:
-    user: dict[str, Any] = api.register(email).json()
-    return user
+@pytest.fixture
+def admin(api: Api, fresh_database: Engine) -> Admin:
+    return Admin(api, fresh_database)
 
 
 def test_an_admin_opens_accounts(api: Api, admin: Admin) -> None:
@@ -72,7 +56,7 @@ def test_an_admin_opens_accounts(api: Api, admin: Admin) -> None:
         assert error_of(admin.call("POST", json=bad)) == (400, "validation_error")
 
 
-def test_a_role_shows_at_once_and_in_the_next_token(api: Api, admin: Admin) -> None:
+def test_a_changed_role_shows_at_once_and_in_the_next_token(api: Api, admin: Admin) -> None:
     pair = api.log_in(register(api)["email"])
     user = api.me(pair["access_token"]).json()
 
@@ -140,7 +124,7 @@ def test_a_deleted_user_is_gone(api: Api, admin: Admin) -> None:
     assert api.register(user["email"]).status_code == 201
 
 
-def test_sessions_of_others_are_seen_and_ended(api: Api, admin: Admin) -> None:
+def test_an_admin_sees_and_ends_the_sessions_of_others(api: Api, admin: Admin) -> None:
     user = register(api)
     pairs = [api.log_in(user["email"]) for _ in range(2)]
 
@@ -169,12 +153,14 @@ BODY = {"email": "somebody@example.com", "password": PASSWORD, "role": "user"}
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_nobody_else_may(api: Api, admin: Admin, inside: Engine, method: str, path: str) -> None:
+def test_no_call_of_an_admin_is_for_anybody_else(
+    api: Api, admin: Admin, fresh_database: Engine, method: str, path: str
+) -> None:
     path = USERS + path.format(id=admin.id)
     body = {"role": "user"} if method == "PATCH" else BODY
     user = api.log_in()["access_token"]
-    fallen = Admin(api, inside)
-    with inside.connect() as connection:  # the token still says admin
+    fallen = Admin(api, fresh_database)
+    with fresh_database.connect() as connection:  # the token still says admin
         connection.execute(text("UPDATE users SET role = 'guest' WHERE id = :id"), {"id": fallen.id})
 
     for token, expected in [
@@ -189,7 +175,7 @@ def test_nobody_else_may(api: Api, admin: Admin, inside: Engine, method: str, pa
 
 
 @pytest.mark.parametrize(("method", "path"), [call for call in CALLS if call[0] != "GET"])
-def test_another_site_may_not(api: Api, admin: Admin, method: str, path: str) -> None:
+def test_another_site_makes_no_call_of_an_admin(api: Api, admin: Admin, method: str, path: str) -> None:
     body = {"role": "user"} if method == "PATCH" else BODY
     with browser(api.base_url) as tab:
         tab.post("/api/v1/token", data={"username": admin.email, "password": PASSWORD})
@@ -200,7 +186,9 @@ def test_another_site_may_not(api: Api, admin: Admin, method: str, path: str) ->
 
 
 @pytest.mark.parametrize(("method", "path"), [call for call in CALLS if "{id}" in call[1]])
-def test_who_does_not_exist_is_404(admin: Admin, method: str, path: str) -> None:
+def test_a_user_who_does_not_exist_is_404_and_an_id_that_is_none_is_400(
+    admin: Admin, method: str, path: str
+) -> None:
     body = {"role": "user"} if method == "PATCH" else None
     assert error_of(admin.call(method, path.format(id=10**12), json=body)) == (404, "not_found")
     for strange in ("0", "-1", "x", str(2**63)):
@@ -208,7 +196,7 @@ def test_who_does_not_exist_is_404(admin: Admin, method: str, path: str) -> None
 
 
 @pytest.mark.parametrize("change", [{"role": "root"}, {"is_active": "maybe"}, {"active": False}, []])
-def test_a_change_that_does_not_fit_changes_nothing(admin: Admin, api: Api, change: Any) -> None:
+def test_a_change_of_a_user_that_does_not_fit_changes_nothing(admin: Admin, api: Api, change: Any) -> None:
     user = register(api)
 
     response = admin.call("PATCH", f"/{user['id']}", json=change)
@@ -217,8 +205,10 @@ def test_a_change_that_does_not_fit_changes_nothing(admin: Admin, api: Api, chan
     assert admin.call("GET", f"/{user['id']}").json() == user
 
 
-def test_the_last_admin_stays(api: Api, admin: Admin, inside: Engine) -> None:
-    asleep = Admin(api, inside)
+def test_the_last_admin_is_not_demoted_disabled_or_deleted(
+    api: Api, admin: Admin, fresh_database: Engine
+) -> None:
+    asleep = Admin(api, fresh_database)
     admin.change(asleep.id, is_active=False)
     deletion = {"password": PASSWORD}
 
@@ -238,7 +228,9 @@ def test_the_last_admin_stays(api: Api, admin: Admin, inside: Engine) -> None:
 
 
 @pytest.mark.parametrize("deed", ["demote", "disable", "delete", "leave"])
-def test_two_admins_at_once_leave_one(api: Api, inside: Engine, deed: str) -> None:
+def test_two_admins_who_remove_each_other_at_once_leave_one(
+    api: Api, fresh_database: Engine, deed: str
+) -> None:
     def act(actor: Admin, target: Admin) -> httpx.Response:
         if deed == "leave":
             return api.http.post(
@@ -249,16 +241,16 @@ def test_two_admins_at_once_leave_one(api: Api, inside: Engine, deed: str) -> No
         return actor.change(target.id, **({"role": "user"} if deed == "demote" else {"is_active": False}))
 
     for _ in range(4):
-        with inside.connect() as connection:
+        with fresh_database.connect() as connection:
             connection.execute(text("DELETE FROM users WHERE role = 'admin'"))
-        pair = [Admin(api, inside), Admin(api, inside)]
+        pair = [Admin(api, fresh_database), Admin(api, fresh_database)]
 
         def each(index: int, pair: list[Admin] = pair) -> httpx.Response:
             return act(pair[index], pair[1 - index])
 
         answers = at_once(2, each)
 
-        with inside.connect() as connection:
+        with fresh_database.connect() as connection:
             count = text("SELECT count(*) FROM users WHERE role = 'admin' AND is_active")
             assert connection.execute(count).scalar_one() == 1
         won, lost = sorted(answers, key=lambda answer: answer.status_code)
@@ -267,11 +259,11 @@ def test_two_admins_at_once_leave_one(api: Api, inside: Engine, deed: str) -> No
         assert error_of(lost) in ((409, "last_admin"), (403, "forbidden"), (401, "invalid_token"))
 
 
-def test_a_change_by_somebody_demoted_meanwhile_is_refused(api: Api, inside: Engine) -> None:
-    first, second, third = (Admin(api, inside) for _ in range(3))
+def test_a_change_by_an_admin_demoted_meanwhile_is_refused(api: Api, fresh_database: Engine) -> None:
+    first, second, third = (Admin(api, fresh_database) for _ in range(3))
     user = register(api)
 
-    isolated = inside.execution_options(isolation_level="READ COMMITTED")
+    isolated = fresh_database.execution_options(isolation_level="READ COMMITTED")
     with isolated.connect() as connection:
         connection.execute(text("UPDATE users SET role = 'user' WHERE id = :id"), {"id": second.id})
         answers = []
@@ -280,11 +272,7 @@ def test_a_change_by_somebody_demoted_meanwhile_is_refused(api: Api, inside: Eng
             if index == 0:
                 answers.append(second.change(user["id"], role="admin"))
                 return
-            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            with inside.connect() as look:
-                deadline = time.monotonic() + 20
-                while not look.execute(waiting).scalar_one():
-                    assert time.monotonic() < deadline
+            until_blocked(fresh_database)
             connection.commit()
 
         at_once(2, act)
@@ -294,7 +282,7 @@ def test_a_change_by_somebody_demoted_meanwhile_is_refused(api: Api, inside: Eng
     assert third.call("GET").status_code == 200
 
 
-def test_pages_follow_each_other_by_their_links(api: Api, admin: Admin) -> None:
+def test_pages_of_users_follow_each_other_by_their_links(api: Api, admin: Admin) -> None:
     ids = [admin.id, *(register(api)["id"] for _ in range(6))]
 
     path, seen, pages = f"{USERS}?limit=3&is_active=true", [], 0
@@ -310,7 +298,7 @@ def test_pages_follow_each_other_by_their_links(api: Api, admin: Admin) -> None:
     assert "x-total-count" not in response.headers
 
 
-def test_a_full_last_page_has_no_next(api: Api, admin: Admin) -> None:
+def test_a_full_last_page_of_users_has_no_next(api: Api, admin: Admin) -> None:
     register(api)
 
     assert "link" not in admin.call("GET", "?limit=2").headers
@@ -339,14 +327,14 @@ def test_users_are_filtered_and_counted(api: Api, admin: Admin) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "after=-1", "role=root", "is_active=x", "q=%00"])
-def test_a_query_that_does_not_fit(admin: Admin, query: str) -> None:
+def test_a_query_for_users_that_does_not_fit_is_refused(admin: Admin, query: str) -> None:
     assert error_of(admin.call("GET", f"?{query}")) == (400, "validation_error")
 
 
-def test_a_page_reads_no_more_than_it_shows(inside: Engine) -> None:
+def test_a_page_of_users_reads_no_more_than_it_shows(fresh_database: Engine) -> None:
     """Whatever the filter: PostgreSQL's own account of the pages that it read."""
     page = select(*ACCOUNT).where(User.id > 1000).order_by(User.id).limit(101)
-    with inside.connect() as connection:
+    with fresh_database.connect() as connection:
         connection.execute(
             text(
                 "INSERT INTO users (email, hashed_password, role, is_active, created_at)"
@@ -374,7 +362,7 @@ def test_a_page_reads_no_more_than_it_shows(inside: Engine) -> None:
             assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 60, (wanted, plan)
 
 
-def test_every_action_is_counted_and_logged(api: Api, admin: Admin) -> None:
+def test_every_action_of_an_admin_is_counted(api: Api, admin: Admin) -> None:
     created = admin.call("POST", json={"email": new_email(), "password": PASSWORD}).json()["id"]
     admin.change(created, role="guest")
     admin.change(created, is_active=False)

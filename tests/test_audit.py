@@ -5,22 +5,21 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, MovableClock, bearer, browser, error_of, new_email
-from tests.test_admin import Admin, register
+from tests.support import PASSWORD, Api, MakeService, MovableClock, bearer, browser, error_of, new_email
+from tests.support.accounts import Admin, register
 
 AUDIT = "/api/v1/admin/audit"
 Event = dict[str, Any]
 
 
 @pytest.fixture
-def api(start_service: MakeService, url: str) -> Api:
-    return start_service(database_url=url)
+def api(start_service: MakeService, fresh_database_url: str) -> Api:
+    return start_service(database_url=fresh_database_url)
 
 
 @pytest.fixture
-def admin(api: Api, inside: Engine) -> Admin:
-    return Admin(api, inside)
+def admin(api: Api, fresh_database: Engine) -> Admin:
+    return Admin(api, fresh_database)
 
 
 def trail(admin: Admin, **query: Any) -> list[Event]:
@@ -30,7 +29,7 @@ def trail(admin: Admin, **query: Any) -> list[Event]:
     return found
 
 
-def test_each_deed_leaves_its_line(admin: Admin) -> None:
+def test_each_deed_leaves_its_audit_event(admin: Admin) -> None:
     service = admin.api
     email = new_email()
     user = register(service, email)
@@ -69,7 +68,7 @@ def test_each_deed_leaves_its_line(admin: Admin) -> None:
     assert (stranger["user_id"], stranger["details"]) == (None, {"reason": "unknown_email"})
 
 
-def test_a_line_says_from_where_and_in_which_request(admin: Admin) -> None:
+def test_an_audit_event_says_from_where_and_in_which_request(admin: Admin) -> None:
     with browser(admin.api.base_url, headers={"User-Agent": "Tab/1", "X-Request-ID": "req-7"}) as tab:
         tab.post("/api/v1/token", data={"username": admin.email, "password": PASSWORD})
 
@@ -81,7 +80,7 @@ def test_a_line_says_from_where_and_in_which_request(admin: Admin) -> None:
     assert (event["ip_address"], event["user_agent"], event["request_id"]) == ("127.0.0.1", "Tab/1", "req-7")
 
 
-def test_it_holds_no_secret_and_no_email(admin: Admin, inside: Engine) -> None:
+def test_the_audit_trail_holds_no_secret_and_no_email(admin: Admin, fresh_database: Engine) -> None:
     service = admin.api
     email = new_email()
     service.register(email, "marked-password")
@@ -89,7 +88,7 @@ def test_it_holds_no_secret_and_no_email(admin: Admin, inside: Engine) -> None:
     service.token(email, "marked-guess")
     service.log_out(pair["access_token"])
 
-    with inside.connect() as connection:
+    with fresh_database.connect() as connection:
         rows = str(connection.execute(text("SELECT * FROM audit_events")).all())
 
     for secret in ("marked", email, "$bcrypt", pair["access_token"], pair["refresh_token"]):
@@ -97,11 +96,13 @@ def test_it_holds_no_secret_and_no_email(admin: Admin, inside: Engine) -> None:
 
 
 @pytest.mark.parametrize("table", ["audit_events"])
-def test_what_cannot_be_recorded_does_not_happen(admin: Admin, inside: Engine, table: str) -> None:
+def test_what_the_audit_trail_cannot_record_does_not_happen(
+    admin: Admin, fresh_database: Engine, table: str
+) -> None:
     service = admin.api
     user = register(service)
     pair = service.log_in(user["email"])
-    with inside.connect() as connection:
+    with fresh_database.connect() as connection:
         connection.execute(text(f"ALTER TABLE {table} RENAME TO away"))
 
     answers = [
@@ -111,7 +112,7 @@ def test_what_cannot_be_recorded_does_not_happen(admin: Admin, inside: Engine, t
         service.register(email := new_email()),
         service.log_out(pair["access_token"]),
     ]
-    with inside.connect() as connection:
+    with fresh_database.connect() as connection:
         connection.execute(text(f"ALTER TABLE away RENAME TO {table}"))
 
     assert {error_of(answer) for answer in answers} == {(500, "internal_error")}
@@ -120,12 +121,12 @@ def test_what_cannot_be_recorded_does_not_happen(admin: Admin, inside: Engine, t
     assert service.refresh(pair["refresh_token"]).status_code == 200
 
 
-def test_what_does_not_happen_is_not_recorded(admin: Admin, inside: Engine) -> None:
+def test_what_does_not_happen_is_not_in_the_audit_trail(admin: Admin, fresh_database: Engine) -> None:
     user = register(admin.api)
-    with inside.connect() as connection:
+    with fresh_database.connect() as connection:
         connection.execute(text("ALTER TABLE refresh_tokens RENAME TO away"))
     disabled = admin.change(user["id"], is_active=False)
-    with inside.connect() as connection:
+    with fresh_database.connect() as connection:
         connection.execute(text("ALTER TABLE away RENAME TO refresh_tokens"))
 
     assert error_of(disabled) == (500, "internal_error")
@@ -133,7 +134,7 @@ def test_what_does_not_happen_is_not_recorded(admin: Admin, inside: Engine) -> N
     assert admin.api.metric("app_admin_actions_total", action="user_disabled") == 0
 
 
-def test_it_is_filtered_and_paged(admin: Admin) -> None:
+def test_the_audit_trail_is_filtered_and_paged(admin: Admin) -> None:
     service = admin.api
     users = [register(service)["id"] for _ in range(3)]
     for user_id in users:
@@ -166,29 +167,31 @@ def test_it_is_filtered_and_paged(admin: Admin) -> None:
         "user_id=x",
     ],
 )
-def test_a_query_that_does_not_fit(admin: Admin, query: str) -> None:
+def test_a_query_of_the_audit_trail_that_does_not_fit_is_refused(admin: Admin, query: str) -> None:
     response = admin.api.http.get(f"{AUDIT}?{query}", headers=bearer(admin.token))
 
     assert error_of(response) == (400, "validation_error")
 
 
-def test_only_an_admin_reads_it(api: Api) -> None:
+def test_only_an_admin_reads_the_audit_trail(api: Api) -> None:
     user = api.log_in()["access_token"]
 
     assert error_of(api.http.get(AUDIT)) == (401, "not_authenticated")
     assert error_of(api.http.get(AUDIT, headers=bearer(user))) == (403, "forbidden")
 
 
-def test_it_is_forgotten_after_its_retention(start_service: MakeService, url: str, inside: Engine) -> None:
+def test_audit_events_are_forgotten_after_their_retention(
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
+) -> None:
     clock = MovableClock()
-    service = start_service(database_url=url, clock=clock, audit_retention_days=10)
+    service = start_service(database_url=fresh_database_url, clock=clock, audit_retention_days=10)
     service.new_user()
     clock.move(days=9)
     service.new_user()
     clock.move(days=1)
 
-    swept = service.app.state.services.cleanup.sweep()
+    swept = service.services.cleanup.sweep()
 
     assert swept.audit_events == 1
-    with inside.connect() as connection:
+    with fresh_database.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM audit_events")).scalar_one() == 1

@@ -1,6 +1,5 @@
 """Sessions that are over are deleted, in small bites, by one at a time, and never under somebody's hands."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -10,8 +9,7 @@ from sqlalchemy import Engine, text
 
 from app.services import cleanup
 from app.services.cleanup import CleanupService
-from tests.conftest import MakeService
-from tests.support import Api, MovableClock, error_of
+from tests.support import Api, MakeService, MovableClock, error_of, eventually
 
 DAYS = 30
 
@@ -22,12 +20,12 @@ def clock() -> MovableClock:
 
 
 @pytest.fixture
-def api(start_service: MakeService, url: str, clock: MovableClock) -> Api:
-    return start_service(database_url=url, clock=clock)
+def api(start_service: MakeService, fresh_database_url: str, clock: MovableClock) -> Api:
+    return start_service(database_url=fresh_database_url, clock=clock)
 
 
 def service(api: Api) -> CleanupService:
-    found: CleanupService = api.app.state.services.cleanup
+    found: CleanupService = api.services.cleanup
     return found
 
 
@@ -37,13 +35,13 @@ def swept(api: Api) -> int | None:
     return None if result is None else result.sessions
 
 
-def left(inside: Engine) -> int:
-    with inside.connect() as connection:
+def left(fresh_database: Engine) -> int:
+    with fresh_database.connect() as connection:
         return int(connection.execute(text("SELECT count(*) FROM refresh_tokens")).scalar_one())
 
 
 def test_a_session_past_its_end_goes_and_its_token_stays_invalid(
-    api: Api, clock: MovableClock, inside: Engine
+    api: Api, clock: MovableClock, fresh_database: Engine
 ) -> None:
     email = api.new_user()
     over = api.log_in(email)
@@ -53,7 +51,7 @@ def test_a_session_past_its_end_goes_and_its_token_stays_invalid(
 
     assert swept(api) == 1
 
-    assert left(inside) == 1
+    assert left(fresh_database) == 1
     assert error_of(api.refresh(over["refresh_token"])) == (401, "invalid_refresh_token")
     assert api.refresh(live["refresh_token"]).status_code == 200
     assert api.metric("app_sessions_purged_total") == 1
@@ -61,21 +59,25 @@ def test_a_session_past_its_end_goes_and_its_token_stays_invalid(
 
 
 def test_an_ended_session_stays_for_its_retention(
-    start_service: MakeService, url: str, clock: MovableClock, inside: Engine
+    start_service: MakeService, fresh_database_url: str, clock: MovableClock, fresh_database: Engine
 ) -> None:
-    api = start_service(database_url=url, clock=clock, refresh_token_expire_days=365, session_max_days=365)
+    api = start_service(
+        database_url=fresh_database_url, clock=clock, refresh_token_expire_days=365, session_max_days=365
+    )
     api.log_out(api.log_in()["access_token"])
 
     clock.move(days=DAYS, seconds=-1)
     assert swept(api) == 0
     clock.move(seconds=1)
     assert swept(api) == 1
-    assert left(inside) == 0
+    assert left(fresh_database) == 0
 
 
-def test_it_bites_until_nothing_is_left(api: Api, inside: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_deletes_in_bites_until_nothing_is_left(
+    api: Api, fresh_database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api.log_in()
-    with inside.connect() as connection:
+    with fresh_database.connect() as connection:
         connection.execute(
             text(
                 "INSERT INTO refresh_tokens (id, user_id, token_id, created_at, expires_at)"
@@ -95,34 +97,36 @@ def test_it_bites_until_nothing_is_left(api: Api, inside: Engine, monkeypatch: p
 
     assert swept(api) == 2 * cleanup.BITE + 7
     assert bites == [cleanup.BITE, cleanup.BITE, 7, 0]
-    assert left(inside) == 1
+    assert left(fresh_database) == 1
 
 
-def test_a_row_in_somebodys_hands_is_left_alone(api: Api, clock: MovableClock, inside: Engine) -> None:
+def test_a_sweep_leaves_a_row_in_somebodys_hands_alone(
+    api: Api, clock: MovableClock, fresh_database: Engine
+) -> None:
     email = api.new_user()
     for _ in range(3):
         api.log_in(email)
     clock.move(days=8)
 
-    with inside.execution_options(isolation_level="READ COMMITTED").connect() as other:
+    with fresh_database.execution_options(isolation_level="READ COMMITTED").connect() as other:
         other.execute(text("SELECT id FROM refresh_tokens LIMIT 1 FOR UPDATE"))
         assert swept(api) == 2
     assert swept(api) == 1
-    assert left(inside) == 0
+    assert left(fresh_database) == 0
 
 
-def test_one_at_a_time(api: Api, clock: MovableClock, inside: Engine) -> None:
+def test_there_is_one_sweep_at_a_time(api: Api, clock: MovableClock, fresh_database: Engine) -> None:
     api.log_in()
     clock.move(days=8)
 
-    with inside.execution_options(isolation_level="READ COMMITTED").connect() as other:
+    with fresh_database.execution_options(isolation_level="READ COMMITTED").connect() as other:
         other.execute(text(f"SELECT pg_advisory_xact_lock({cleanup.ADVISORY_LOCK})"))
         assert swept(api) is None
-        assert left(inside) == 1
+        assert left(fresh_database) == 1
     assert swept(api) == 1
 
 
-def test_four_at_once_delete_each_row_once(api: Api, clock: MovableClock) -> None:
+def test_four_sweeps_at_once_delete_each_row_once(api: Api, clock: MovableClock) -> None:
     email = api.new_user()
     for _ in range(20):
         api.log_in(email)
@@ -135,40 +139,39 @@ def test_four_at_once_delete_each_row_once(api: Api, clock: MovableClock) -> Non
     assert api.metric("app_sessions_purged_total") == 20
 
 
-def test_the_service_does_it_by_itself(start_service: MakeService, url: str, inside: Engine) -> None:
-    start_service(database_url=url).log_in()
-    with inside.connect() as connection:
+def test_the_service_sweeps_by_itself(
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    start_service(database_url=fresh_database_url).log_in()
+    with fresh_database.connect() as connection:
         connection.execute(text("UPDATE refresh_tokens SET expires_at = now() - interval '1 second'"))
 
-    cleaning = start_service(database_url=url, cleanup_interval_seconds=1)
+    cleaning = start_service(database_url=fresh_database_url, cleanup_interval_seconds=1)
 
-    deadline = time.monotonic() + 30
-    while left(inside):
-        assert time.monotonic() < deadline
-    assert cleaning.metric("app_sessions_purged_total") == 1
+    eventually(lambda: cleaning.metric("app_sessions_purged_total") == 1)
+    assert left(fresh_database) == 0
 
 
-def test_an_outage_does_not_end_it(start_service: MakeService, url: str, inside: Engine) -> None:
-    cleaning = start_service(database_url=url, cleanup_interval_seconds=1)
-    with inside.connect() as connection:
+def test_an_outage_does_not_end_the_sweeps(
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    cleaning = start_service(database_url=fresh_database_url, cleanup_interval_seconds=1)
+    with fresh_database.connect() as connection:
         connection.execute(text("ALTER TABLE refresh_tokens RENAME TO away"))
         failures = "app_database_errors_total"
-        deadline = time.monotonic() + 30
-        while cleaning.metric(failures, sqlstate_class="42") < 2:
-            assert time.monotonic() < deadline
+        eventually(lambda: cleaning.metric(failures, sqlstate_class="42") >= 2)
         connection.execute(text("ALTER TABLE away RENAME TO refresh_tokens"))
     cleaning.log_in()
 
-    while cleaning.metric("app_sessions_live") != 1:
-        assert time.monotonic() < deadline
+    eventually(lambda: cleaning.metric("app_sessions_live") == 1)
 
 
-def test_the_retention_is_a_setting(
-    start_service: MakeService, url: str, clock: MovableClock, inside: Engine
+def test_the_retention_of_ended_sessions_is_a_setting(
+    start_service: MakeService, fresh_database_url: str, clock: MovableClock, fresh_database: Engine
 ) -> None:
-    api = start_service(database_url=url, clock=clock, revoked_session_retention_days=0)
+    api = start_service(database_url=fresh_database_url, clock=clock, revoked_session_retention_days=0)
     api.log_out(api.log_in()["access_token"])
 
-    assert api.app.state.services.cleanup.sessions_kept == timedelta(0)
+    assert api.services.cleanup.sessions_kept == timedelta(0)
     assert swept(api) == 1
-    assert left(inside) == 0
+    assert left(fresh_database) == 0

@@ -4,9 +4,8 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, bearer, browser, error_of
-from tests.test_logout import reasons
+from tests.support import PASSWORD, Api, MakeService, bearer, browser, error_of
+from tests.support.accounts import end_reasons
 
 FOREIGN = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
 
@@ -167,7 +166,7 @@ def test_cookies_can_be_turned_off(start_service: MakeService, engine: Engine) -
         logout = client.post("/api/v1/logout")
     assert error_of(logout) == (401, "not_authenticated")
     assert "set-cookie" not in logout.headers
-    assert reasons(engine, pair) == [None]
+    assert end_reasons(engine, pair) == [None]
 
 
 def test_cors_lets_the_frontend_in_and_nobody_else(start_service: MakeService) -> None:
@@ -184,7 +183,7 @@ def test_cors_lets_the_frontend_in_and_nobody_else(start_service: MakeService) -
     assert "access-control-allow-origin" not in ask("https://evil.example").headers
 
 
-def test_errors_have_cors_headers_too(start_service: MakeService) -> None:
+def test_errors_have_cors_headers(start_service: MakeService) -> None:
     api = start_service(cors_origins=["https://board.example.com"])
 
     response = api.http.get("/api/v1/me", headers={"Origin": "https://board.example.com"})

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -12,11 +11,22 @@ from app import database
 from app.application import create_app
 from app.database import Database, connect, retry_conflicts, sqlstate
 from app.errors import DatabaseUnavailable
-from tests.conftest import MakeDatabase, MakeService, OwnServer, make_settings
-from tests.support import Api, at_once, error_of, serve
+from tests.support import (
+    HEALTH,
+    LIVE,
+    PATIENCE_SECONDS,
+    Api,
+    MakeDatabase,
+    MakeService,
+    OwnServer,
+    at_once,
+    error_of,
+    make_settings,
+    patient,
+    serve,
+)
 
 PROBE = text("SELECT 1")
-HEALTH = "/api/v1/health"
 
 
 def test_a_killed_database_is_503_and_comes_back_without_a_restart(
@@ -33,13 +43,13 @@ def test_a_killed_database_is_503_and_comes_back_without_a_restart(
         api.register(),
         api.log_out(pair["access_token"]),
     ]
-    health = api.http.get("/api/v1/health").status_code
-    live = api.http.get("/api/v1/health/live").status_code
+    health = api.http.get(HEALTH).status_code
+    live = api.http.get(LIVE).status_code
     own_server.start_again()
 
     assert {error_of(call) for call in calls} == {(503, "unavailable")}
     assert (health, live) == (503, 200)
-    assert api.http.get("/api/v1/health").status_code == 200
+    assert api.http.get(HEALTH).status_code == 200
     assert api.me(pair["access_token"]).status_code == 200
     assert api.refresh(pair["refresh_token"]).status_code == 200
 
@@ -107,14 +117,28 @@ def test_a_server_that_became_a_standby_costs_the_whole_pool(database_url: str) 
     db.engine.dispose()
 
 
-def test_a_server_that_accepts_and_says_nothing_is_given_up(start_service: MakeService) -> None:
+def test_a_server_that_accepts_and_says_nothing_is_given_up(
+    start_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SILENCE_TIMEOUT_SECONDS", 3600)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         api = start_service(database_url=f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/auth")
-        begin = time.monotonic()
-        response = api.http.get(HEALTH)
+        response = api.http.get(HEALTH)  # while the other still says nothing
 
     assert response.status_code == 503
-    assert time.monotonic() - begin < database.CONNECT_TIMEOUT_SECONDS + 1
+
+
+def test_a_connection_to_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "SILENCE_TIMEOUT_SECONDS", 3600)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        db = Database(connect(f"postgresql+psycopg2://u:p@127.0.0.1:{silent.getsockname()[1]}/auth"))
+        hang_up = threading.Timer(PATIENCE_SECONDS, silent.close)
+        hang_up.start()
+        with pytest.raises(DatabaseUnavailable):
+            db.execute(PROBE)
+        assert hang_up.is_alive()  # it was ours to give up
+        hang_up.cancel()
+    db.engine.dispose()
 
 
 def test_a_frozen_server_is_given_up(
@@ -124,17 +148,11 @@ def test_a_frozen_server_is_given_up(
     api = start_service(database_url=own_server.url)
     pair = api.log_in()
 
-    processes = own_server.processes()
-    for process in processes:
-        process.suspend()
-    begin = time.monotonic()
-    response = api.me(pair["access_token"])
-    took = time.monotonic() - begin
-    for process in processes:
-        process.resume()
+    own_server.freeze()
+    response = api.me(pair["access_token"])  # before the thaw
+    own_server.thaw()
 
     assert error_of(response) == (503, "unavailable")
-    assert took < 5
     assert api.me(pair["access_token"]).status_code == 200
 
 
@@ -191,7 +209,7 @@ def test_a_transaction_stands_or_falls_as_one(make_database: MakeDatabase) -> No
 
 
 def test_a_deadlock_is_tried_again(make_database: MakeDatabase) -> None:
-    db = Database(connect(make_database()))
+    db = Database(connect(patient(make_database())))
     db.execute(text("CREATE TABLE accounts (id int, balance int)"))
     db.execute(text("INSERT INTO accounts VALUES (0, 0), (1, 0)"))
     both_hold_one = threading.Barrier(2)
@@ -209,7 +227,7 @@ def test_a_deadlock_is_tried_again(make_database: MakeDatabase) -> None:
 
     at_once(2, transfer)
 
-    assert len(attempts) == 3
+    assert len(attempts) > 2  # one fell; how often again, the machine decides
     assert [row.balance for row in db.execute(text("SELECT balance FROM accounts"))] == [2, 2]
     db.engine.dispose()
 
@@ -251,7 +269,7 @@ def test_a_locked_table_stops_neither_health_nor_the_queue(
     start_service: MakeService, engine: Engine
 ) -> None:
     api = start_service()
-    services = api.app.state.services
+    services = api.services
     services.threads._patience = 0.5
     pair = api.log_in()
 

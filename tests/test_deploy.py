@@ -231,7 +231,7 @@ def promtool(*arguments: str) -> None:
 @pytest.mark.parametrize(
     "arguments", ["check config prometheus.yml", "check rules alerts.yml", "test rules alerts.test.yml"]
 )
-def test_promtool_is_content(arguments: str) -> None:
+def test_promtool_accepts_the_configuration_the_rules_and_their_cases(arguments: str) -> None:
     promtool(*arguments.split())
 
 

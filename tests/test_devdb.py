@@ -15,16 +15,26 @@ import psycopg2
 import pytest
 
 from app import devdb
-from tests.support import CLEAN_ENVIRONMENT
+from tests.support import PATIENCE_SECONDS, clean_environment
 
+pytestmark = pytest.mark.process
 USER = (
     "import sys; from pathlib import Path; from app import devdb; "
     "print(devdb.attach(Path(sys.argv[1])), flush=True); sys.stdin.read()"
 )
 
 
+@pytest.fixture(scope="module")
+def initialized() -> Iterator[Path]:
+    """Where a server has been: to make a data directory takes seconds, to copy it does not."""
+    with tempfile.TemporaryDirectory(prefix="kanban-auth-") as folder:
+        devdb.attach(Path(folder))
+        devdb.detach(Path(folder), patience=PATIENCE_SECONDS)
+        yield Path(folder)
+
+
 @pytest.fixture
-def data() -> Iterator[Path]:
+def empty() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="kanban-auth-"))
     yield folder
     for process in servers(folder):
@@ -32,16 +42,22 @@ def data() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def data(empty: Path, initialized: Path) -> Path:
+    subprocess.run(["cp", "-a", initialized / "pg", empty / "pg"], check=True)  # with its owner
+    return empty
+
+
 def servers(data: Path) -> list[psutil.Process]:
-    """The keeper and the server of a data directory."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
+    """The keeper and the server of a data directory, without the server's own children."""
+    keepers, postgres = [], {}
+    for process in psutil.process_iter(["cmdline", "ppid"]):
         arguments = process.info["cmdline"] or []
         if "--keep" in arguments and str(data) in arguments:
-            found.append(process)
+            keepers.append(process)
         if arguments and arguments[0].endswith("/postgres") and str(data / "pg") in arguments:
-            found.append(process)
-    return found
+            postgres[process.pid] = process  # a child has the server's name until it gives itself another
+    return keepers + [each for each in postgres.values() if each.info["ppid"] not in postgres]
 
 
 def start_user(data: Path) -> "subprocess.Popen[str]":
@@ -56,20 +72,20 @@ def start_user(data: Path) -> "subprocess.Popen[str]":
 
 
 def end(user: "subprocess.Popen[str]") -> None:
-    user.communicate(timeout=30)
+    user.communicate(timeout=PATIENCE_SECONDS)
 
 
-def test_data_survives_a_restart(data: Path) -> None:
+def test_the_data_of_the_embedded_server_survives_a_restart(data: Path) -> None:
     for statement in ("CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (1)"):
         connection = psycopg2.connect(devdb.attach(data))
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)
         connection.close()
-        devdb.detach(data)
+        devdb.detach(data, patience=PATIENCE_SECONDS)
         assert servers(data) == []
 
 
-def test_a_killed_user_leaves_nothing_behind(data: Path) -> None:
+def test_a_killed_user_of_the_embedded_server_leaves_nothing_behind(data: Path) -> None:
     user = start_user(data)
     running = servers(data)
     assert len(running) == 2
@@ -77,10 +93,10 @@ def test_a_killed_user_leaves_nothing_behind(data: Path) -> None:
     user.send_signal(signal.SIGKILL)
     end(user)
 
-    assert psutil.wait_procs(running, timeout=20)[1] == []
+    assert psutil.wait_procs(running, timeout=PATIENCE_SECONDS)[1] == []
 
 
-def test_the_server_is_shared_and_ends_with_its_last_user(data: Path) -> None:
+def test_the_embedded_server_is_shared_and_ends_with_its_last_user(data: Path) -> None:
     one, other = start_user(data), start_user(data)
     running = servers(data)
     assert len(running) == 2
@@ -91,54 +107,54 @@ def test_the_server_is_shared_and_ends_with_its_last_user(data: Path) -> None:
     connection.close()
     end(other)
 
-    assert psutil.wait_procs(running, timeout=20)[1] == []
+    assert psutil.wait_procs(running, timeout=PATIENCE_SECONDS)[1] == []
 
 
-def test_a_server_whose_keeper_was_killed_is_taken_over(data: Path) -> None:
+def test_an_embedded_server_whose_keeper_was_killed_is_taken_over(data: Path) -> None:
     user = start_user(data)
     (keeper,) = [process for process in servers(data) if "--keep" in process.cmdline()]
     keeper.kill()
     end(user)
-    assert psutil.wait_procs([keeper], timeout=20)[1] == []
+    assert psutil.wait_procs([keeper], timeout=PATIENCE_SECONDS)[1] == []
     assert len(servers(data)) == 1
 
     devdb.attach(data)
-    devdb.detach(data)
+    devdb.detach(data, patience=PATIENCE_SECONDS)
 
     assert servers(data) == []
 
 
-def test_a_stale_process_number_is_no_server(data: Path) -> None:
+def test_a_stale_process_number_is_no_embedded_server(data: Path) -> None:
     devdb.attach(data)
-    devdb.detach(data)
+    devdb.detach(data, patience=PATIENCE_SECONDS)
     (data / "pg" / "postmaster.pid").write_text(
         f"{os.getpid()}\n{data}/pg\n1\n5432\n{data}/pg\n\n  1 1\nready   \n", encoding="utf-8"
     )
 
     psycopg2.connect(devdb.attach(data)).close()
-    devdb.detach(data)
+    devdb.detach(data, patience=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("name", ["with a space", "x" * 100])
-def test_any_path_will_do(data: Path, name: str) -> None:
-    folder = data / name
+def test_the_embedded_server_runs_in_any_path(empty: Path, name: str) -> None:
+    folder = empty / name
 
     psycopg2.connect(devdb.attach(folder)).close()
-    devdb.detach(folder)
+    devdb.detach(folder, patience=PATIENCE_SECONDS)
 
 
-def test_a_server_that_does_not_start_says_why(data: Path) -> None:
+def test_an_embedded_server_that_does_not_start_says_why(empty: Path) -> None:
     with pytest.raises(SystemExit, match="set DATABASE_URL"):
-        devdb.attach(data, "no_such_setting = 1")
-    os.close(devdb._locks.pop(data))
+        devdb.attach(empty, "no_such_setting = 1")
+    os.close(devdb._locks.pop(empty))
 
 
-def test_the_development_key_is_made_once_and_kept_to_ourselves(data: Path) -> None:
-    key = devdb.secret_key(data)
+def test_the_development_key_is_made_once_and_kept_to_ourselves(empty: Path) -> None:
+    key = devdb.secret_key(empty)
 
     assert len(key) == 64
-    assert devdb.secret_key(data) == key
-    assert stat.S_IMODE((data / "secret_key").stat().st_mode) == 0o600
+    assert devdb.secret_key(empty) == key
+    assert stat.S_IMODE((empty / "secret_key").stat().st_mode) == 0o600
 
 
 def run_command(environment: dict[str, str], *command: str) -> "subprocess.Popen[str]":
@@ -148,30 +164,30 @@ def run_command(environment: dict[str, str], *command: str) -> "subprocess.Popen
     )  # fmt: skip
 
 
-GIVEN = CLEAN_ENVIRONMENT | {
+GIVEN = {
     "ENVIRONMENT": "development",
     "DATABASE_URL": "postgresql://elsewhere/db",
     "SECRET_KEY": "given",
 }
 
 
-def test_a_given_database_is_used_instead() -> None:
-    process = run_command(GIVEN, "sh", "-c", "echo $DATABASE_URL; exit 3")
+def test_a_given_database_is_used_instead_of_the_embedded_one() -> None:
+    process = run_command(clean_environment(**GIVEN), "sh", "-c", "echo $DATABASE_URL; exit 3")
 
-    assert process.communicate(timeout=30)[0] == "postgresql+psycopg2://elsewhere/db\n"
+    assert process.communicate(timeout=PATIENCE_SECONDS)[0] == "postgresql+psycopg2://elsewhere/db\n"
     assert process.returncode == 3
 
 
-def test_sigterm_reaches_the_command() -> None:
+def test_sigterm_reaches_the_command_that_the_embedded_server_is_for() -> None:
     script = (
         "import signal, sys; signal.signal(15, lambda *_: sys.exit(7)); "
         "print('up', flush=True); signal.pause()"
     )
-    process = run_command(GIVEN, sys.executable, "-c", script)
+    process = run_command(clean_environment(**GIVEN), sys.executable, "-c", script)
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
 
     process.terminate()
 
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 7

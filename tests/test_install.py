@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -15,9 +14,12 @@ import psutil
 import pytest
 
 from app.devdb import PROJECT
-from tests.support import CLEAN_ENVIRONMENT
+from tests.support import PATIENCE_SECONDS, clean_environment, eventually
 
-pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(not shutil.which("make"), reason="make is not installed"),
+]
 INSTALLING = "Installing what poetry.lock pins into .venv ...\n"
 REAL_VENV = """
 import os, subprocess, sys
@@ -25,12 +27,13 @@ make = [sys.executable, "-Im", "venv", "--without-pip", *sys.argv[1:]]
 sys.exit("VENV" in os.environ or subprocess.call(make))
 """
 FAKE_PIP = """
-import os, pathlib, signal, sys, time
+import os, pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 if os.environ["PIP"] == "fails":
     sys.exit(1)
 pathlib.Path(sys.prefix, "half").touch()
-time.sleep({"hangs": 600, "works": 0.3}[os.environ["PIP"]])
+if os.environ["PIP"] == "hangs":
+    signal.pause()
 pathlib.Path(sys.prefix, "whole").touch()
 """
 
@@ -47,7 +50,7 @@ class Checkout:
         fakes.mkdir()
         (fakes / "venv.py").write_text(REAL_VENV, encoding="utf-8")
         (fakes / "pip.py").write_text(FAKE_PIP, encoding="utf-8")
-        self.environment = CLEAN_ENVIRONMENT | {"PYTHON": sys.executable, "PYTHONPATH": str(fakes)}
+        self.environment = clean_environment() | {"PYTHON": sys.executable, "PYTHONPATH": str(fakes)}
 
     def start(self, pip: Literal["works", "fails", "hangs"]) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -57,7 +60,7 @@ class Checkout:
 
     def install(self, pip: Literal["works", "fails"] = "works") -> tuple[int, str, str]:
         make = self.start(pip)
-        output, errors = make.communicate(timeout=30)
+        output, errors = make.communicate(timeout=PATIENCE_SECONDS)
         return make.returncode, output, errors
 
     def is_whole(self) -> bool:
@@ -89,7 +92,7 @@ def test_an_install_that_was_ended_is_begun_again(installed: Checkout, number: s
     make = installed.start("hangs")
     wait_for(installed.venv / "half")
     os.killpg(make.pid, number)
-    _, errors = make.communicate(timeout=30)
+    _, errors = make.communicate(timeout=PATIENCE_SECONDS)
     assert "Traceback" not in errors
     assert not installed.is_whole()
 
@@ -121,7 +124,7 @@ def test_without_the_venv_module_nothing_is_believed_either(installed: Checkout)
 
 def test_of_two_at_once_one_installs_and_the_other_waits(checkout: Checkout) -> None:
     both = [checkout.start("works") for _ in range(2)]
-    outputs = [make.communicate(timeout=30)[0] for make in both]
+    outputs = [make.communicate(timeout=PATIENCE_SECONDS)[0] for make in both]
 
     assert [make.returncode for make in both] == [0, 0]
     assert sorted(outputs) == ["", INSTALLING]
@@ -138,8 +141,8 @@ def test_a_pip_that_outlives_its_make_is_waited_for(checkout: Checkout) -> None:
         second.communicate(timeout=1)
 
     pip.kill()
-    make.communicate(timeout=30)
-    assert second.communicate(timeout=30)[0] == INSTALLING
+    make.communicate(timeout=PATIENCE_SECONDS)
+    assert second.communicate(timeout=PATIENCE_SECONDS)[0] == INSTALLING
     assert checkout.is_whole()
 
 
@@ -169,7 +172,4 @@ def test_an_environment_that_is_kept_elsewhere_is_left_alone(checkout: Checkout,
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline, path
-        time.sleep(0.01)
+    eventually(path.exists, lambda: path)

@@ -6,8 +6,7 @@ from jose import jwt
 from sqlalchemy import Engine, text
 
 from app.security.passwords import PasswordScheme
-from tests.conftest import SECRET_KEY, MakeService
-from tests.support import PASSWORD, Api, at_once, error_of, new_email
+from tests.support import PASSWORD, SECRET_KEY, Api, MakeService, at_once, error_of, new_email
 
 
 def set_hash(engine: Engine, email: str, hashed: str) -> None:

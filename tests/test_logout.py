@@ -2,17 +2,20 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, MovableClock, at_once, bearer, browser, error_of
-from tests.test_rotation import session_of
-
-
-def reasons(engine: Engine, *pairs: dict[str, Any]) -> list[str | None]:
-    with engine.connect() as connection:
-        query = text("SELECT revoked_reason FROM refresh_tokens WHERE id = :sid")
-        return [connection.execute(query, {"sid": session_of(pair)}).scalar_one() for pair in pairs]
+from tests.support import (
+    NOWHERE,
+    PASSWORD,
+    Api,
+    MakeService,
+    MovableClock,
+    at_once,
+    bearer,
+    browser,
+    error_of,
+)
+from tests.support.accounts import end_reasons
 
 
 def clears_cookies(response: httpx.Response) -> bool:
@@ -35,7 +38,7 @@ def test_a_logout_ends_every_session_of_the_user(api: Api, engine: Engine) -> No
     for pair in (here, there):
         assert error_of(api.refresh(pair["refresh_token"])) == (401, "refresh_token_reused")
     assert api.refresh(somebody_else["refresh_token"]).status_code == 200
-    assert reasons(engine, here, there, somebody_else) == ["logout", "logout_all", None]
+    assert end_reasons(engine, here, there, somebody_else) == ["logout", "logout_all", None]
 
 
 def test_ended_sessions_are_counted(api: Api) -> None:
@@ -95,7 +98,7 @@ def test_a_refused_logout_still_clears_the_cookies(
 
 
 def test_a_logout_clears_the_cookies_while_the_database_is_away(start_service: MakeService, api: Api) -> None:
-    away = start_service(database_url="postgresql://nobody@127.0.0.1:1/nowhere")
+    away = start_service(database_url=NOWHERE)
 
     response = away.log_out(api.log_in()["access_token"])
 
@@ -127,7 +130,7 @@ def test_a_refresh_token_alone_logs_out(api: Api, engine: Engine) -> None:
     response = api.http.post("/api/v1/logout", json={"refresh_token": here["refresh_token"]})
 
     assert response.status_code == 204
-    assert reasons(engine, here, there) == ["logout", "logout_all"]
+    assert end_reasons(engine, here, there) == ["logout", "logout_all"]
 
 
 def test_the_refresh_cookie_alone_logs_out(api: Api, engine: Engine) -> None:
@@ -139,7 +142,7 @@ def test_the_refresh_cookie_alone_logs_out(api: Api, engine: Engine) -> None:
         assert tab.post("/api/v1/logout").status_code == 204
 
         assert dict(tab.cookies) == {}
-    assert reasons(engine, pair) == ["logout"]
+    assert end_reasons(engine, pair) == ["logout"]
 
 
 def test_a_bad_access_token_is_not_made_good_by_a_refresh_token(api: Api, engine: Engine) -> None:
@@ -150,7 +153,7 @@ def test_a_bad_access_token_is_not_made_good_by_a_refresh_token(api: Api, engine
     )
 
     assert error_of(response) == (401, "invalid_token")
-    assert reasons(engine, pair) == [None]
+    assert end_reasons(engine, pair) == [None]
 
 
 def test_a_tab_with_the_token_before_the_last_may_log_out(api: Api) -> None:
@@ -174,7 +177,7 @@ def test_a_long_used_refresh_token_at_logout_is_a_theft(start_service: MakeServi
     response = api.http.post("/api/v1/logout", json={"refresh_token": stolen["refresh_token"]})
 
     assert error_of(response) == (401, "refresh_token_reused")
-    assert reasons(engine, stolen, other) == ["reuse_detected", None]
+    assert end_reasons(engine, stolen, other) == ["reuse_detected", None]
 
 
 def test_logging_out_twice_with_an_access_token_does_no_harm(api: Api) -> None:

@@ -7,13 +7,22 @@ from typing import Any
 
 import pytest
 import structlog
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from app.cli import OPERATOR
 from app.logs import configure_logging
 from app.models.users import Role
-from tests.conftest import MakeService, Start
-from tests.support import PASSWORD, Api, bearer, browser, error_of
+from tests.support import (
+    NOWHERE,
+    PASSWORD,
+    Api,
+    EndedServer,
+    MakeService,
+    bearer,
+    browser,
+    error_of,
+    look_into,
+)
 
 SECRET_AGENT = "marked-user-agent"
 
@@ -48,7 +57,7 @@ def logged(start_service: MakeService, lines: Lines) -> Api:
     return start_service(log_level="DEBUG", log_format="json")
 
 
-def test_each_request_is_one_line(logged: Api, lines: Lines) -> None:
+def test_each_request_is_one_line_of_the_log(logged: Api, lines: Lines) -> None:
     pair = logged.log_in()
     logged.http.get("/api/v1/me", headers=bearer(pair["access_token"]) | {"X-Request-ID": "req-1"})
 
@@ -62,7 +71,7 @@ def test_each_request_is_one_line(logged: Api, lines: Lines) -> None:
     assert line["timestamp"].endswith("Z")
 
 
-def test_each_security_event_is_one_line_with_the_request_id(logged: Api, lines: Lines) -> None:
+def test_each_security_event_is_one_line_of_the_log_with_the_request_id(logged: Api, lines: Lines) -> None:
     email = logged.new_user()
     first = logged.log_in(email)
     logged.token(email, "another password")
@@ -143,12 +152,8 @@ def test_no_route_logs_what_it_is_sent(logged: Api, lines: Lines) -> None:
     assert "marked" not in "\n".join(lines.lines)
 
 
-def test_every_line_of_the_server_has_the_format(start: Start, database_url: str) -> None:
-    started = start(database_url, WEB_CONCURRENCY="2").serves()
-    started.process.terminate()
-    started.process.wait(30)
-
-    events = [json.loads(line) for line in started.output.splitlines()]
+def test_every_line_of_a_server_with_workers_has_the_format(ended_server: EndedServer) -> None:
+    events = [json.loads(line) for line in ended_server.output.splitlines()]
     said = [event["event"] for event in events]
     assert any(text.startswith("Started parent process") for text in said)
     assert any(text.startswith("Uvicorn running on") for text in said)
@@ -194,23 +199,22 @@ def test_development_logs_are_text(
     assert "user_id=7" in lines.lines[-1]
 
 
-def test_an_admins_action_is_one_line_with_its_name(logged: Api, lines: Lines) -> None:
+def test_an_admins_action_is_one_line_of_the_log_with_its_name(logged: Api, lines: Lines) -> None:
     user_id = logged.register().json()["id"]
 
-    logged.app.state.services.admin.change(OPERATOR, user_id, role=Role.GUEST, is_active=False)
+    logged.services.admin.change(OPERATOR, user_id, role=Role.GUEST, is_active=False)
 
     for action in ("role_changed", "user_disabled"):
         (event,) = [each for each in lines.events("admin.action") if each["action"] == action]
         assert (event["user_id"], event["actor_id"]) == (user_id, None)
 
 
-def test_an_outage_is_explained(
+def test_the_log_explains_an_outage(
     start_service: MakeService, api: Api, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nowhere = "postgresql://nobody@127.0.0.1:1/nowhere"
     token = api.log_in()["access_token"]
     monkeypatch.setattr("sys.stdout", lines)
-    away = start_service(database_url=nowhere, log_format="json", log_level="INFO")
+    away = start_service(database_url=NOWHERE, log_format="json", log_level="INFO")
 
     away.me(token)
 
@@ -219,15 +223,15 @@ def test_an_outage_is_explained(
     assert line["reason"] == "OperationalError"
 
 
-def test_a_row_that_the_database_refuses_is_not_quoted(
-    start_service: MakeService, url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
+def test_the_log_does_not_quote_a_row_that_the_database_refuses(
+    start_service: MakeService, fresh_database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    engine = look_into(fresh_database_url)
     with engine.connect() as connection:
         connection.execute(text("ALTER TABLE users ADD COLUMN unknown int NOT NULL"))
     engine.dispose()
     monkeypatch.setattr("sys.stdout", lines)
-    api = start_service(database_url=url, log_format="json")
+    api = start_service(database_url=fresh_database_url, log_format="json")
 
     assert error_of(api.register("quoted@example.com")) == (500, "internal_error")
 

@@ -1,50 +1,37 @@
 import os
 import signal
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
-import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text
 
-from app import workers
+from app import database, workers
 from app.application import DATABASE_THREADS, VERSION
 from app.database import POOL_SIZE
 from app.services.passwords import QUEUE_PER_SLOT
 from app.workers import FOLDER_VARIABLE
-from tests.conftest import MakeService, Start
-from tests.support import Api, Started, at_once, bearer, error_of
-
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-def samples(exposition: str) -> Samples:
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(exposition)
-        for sample in family.samples
-    }
-
-
-def scrape(api: Api) -> Samples:
-    response = api.http.get("/metrics")
-    assert response.status_code == 200
-    assert response.headers["content-type"].startswith("text/plain")
-    return samples(response.text)
+from tests.support import (
+    HEALTH,
+    LIVE,
+    NOWHERE,
+    PATIENCE_SECONDS,
+    Api,
+    EndedServer,
+    MakeService,
+    Started,
+    StartProcess,
+    at_once,
+    bearer,
+    error_of,
+    eventually,
+    patient,
+)
+from tests.support.metrics import requests, scrape, whole, workers_counted
 
 
-def requests(scraped: Samples, route: str) -> float:
-    return sum(
-        value
-        for (name, labels), value in scraped.items()
-        if name == "http_request_duration_seconds_count" and ("route", route) in labels
-    )
-
-
-def test_every_series_is_there_from_the_start_at_zero(start_service: MakeService) -> None:
+def test_every_series_of_the_metrics_is_there_from_the_start_at_zero(start_service: MakeService) -> None:
     scraped = scrape(start_service())
 
     for name, label, values in [
@@ -73,7 +60,7 @@ def test_every_series_is_there_from_the_start_at_zero(start_service: MakeService
     assert scraped["app_database_pool_size", ()] > 0
 
 
-def test_what_happens_is_counted(start_service: MakeService) -> None:
+def test_registrations_logins_and_failures_are_counted(start_service: MakeService) -> None:
     api = start_service()
     email = api.new_user()
     api.log_in(email)
@@ -108,7 +95,7 @@ def test_a_failing_database_is_counted_by_class(start_service: MakeService, engi
     api = start_service()
     email = api.new_user()
     api.register(email)
-    away = start_service(database_url="postgresql://nobody@127.0.0.1:1/nowhere")
+    away = start_service(database_url=NOWHERE)
     away.http.get("/api/v1/health")
 
     assert api.metric("app_database_errors_total", sqlstate_class="23") == 1
@@ -118,96 +105,86 @@ def test_a_failing_database_is_counted_by_class(start_service: MakeService, engi
         connection.execute(
             text(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'kanban-auth' AND pid <> pg_backend_pid()"
+                "WHERE datname = current_database() AND application_name = 'kanban-auth'"
             )
         )
-    at_once(8, lambda _: api.http.get("/api/v1/health"))
-    assert api.metric("app_database_pool_in_use") == 0
+    at_once(8, lambda _: api.http.get(HEALTH))
+    eventually(lambda: api.metric("app_database_pool_in_use") == 0)
 
 
-def test_the_line_before_the_database_is_seen(start_service: MakeService, engine: Engine) -> None:
-    api = start_service()
+def test_requests_that_wait_for_the_database_are_counted(
+    start_service: MakeService, database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SILENCE_TIMEOUT_SECONDS", PATIENCE_SECONDS)
+    api = start_service(database_url=patient(database_url))
     token = api.log_in()["access_token"]
     isolated = engine.execution_options(isolation_level="READ COMMITTED")
     with isolated.connect() as connection:
         connection.execute(text("LOCK TABLE users"))
         with ThreadPoolExecutor(6) as threads:
             calls = [threads.submit(api.me, token) for _ in range(6)]
-            deadline = time.monotonic() + 20
-            while (
-                api.metric("app_database_pool_waiting") != 6 - DATABASE_THREADS
-                or api.metric("app_database_pool_in_use") != DATABASE_THREADS
-            ):
-                assert time.monotonic() < deadline
+            eventually(
+                lambda: (
+                    api.metric("app_database_pool_waiting") == 6 - DATABASE_THREADS
+                    and api.metric("app_database_pool_in_use") == DATABASE_THREADS
+                )
+            )
             connection.rollback()
             assert {call.result().status_code for call in calls} <= {200, 503}
-    assert api.metric("app_database_pool_waiting") == 0
+    eventually(lambda: api.metric("app_database_pool_waiting") == 0)
 
 
-def scraped_from(started: Started) -> Samples:
-    return samples(httpx.get(f"{started.base_url}/metrics").text)
+def test_two_workers_are_one_in_a_scrape(two_workers: Started) -> None:
+    before = requests(scrape(two_workers), LIVE)
 
+    at_once(10, lambda _: [two_workers.answers(LIVE) for _ in range(20)])
 
-def with_two_workers(started: Started) -> Started:
-    pools = ("app_database_pool_size", ())
-    started.serves().wait_for(lambda: scraped_from(started)[pools] == 2 * POOL_SIZE, "whole")
-    return started
-
-
-def test_two_workers_are_one_in_a_scrape(start: Start, database_url: str) -> None:
-    started = with_two_workers(start(database_url, WEB_CONCURRENCY="2"))
-    live = "/api/v1/health/live"
-
-    at_once(10, lambda _: [started.answers(live) for _ in range(20)])
-
-    scrapes = [scraped_from(started) for _ in range(6)]
-    assert [requests(scrape, live) for scrape in scrapes] == [200] * 6
-    served = {scrape["app_database_pool_size", ()] for scrape in scrapes}
-    assert served == {2 * POOL_SIZE}
-    assert {scrape["http_requests_in_progress", ()] for scrape in scrapes} == {1}
+    eventually(lambda: requests(scrape(two_workers), LIVE) == before + 200)
+    scrapes = [scrape(two_workers) for _ in range(6)]
+    assert [requests(each, LIVE) for each in scrapes] == [before + 200] * 6
+    assert {each["app_database_pool_size", ()] for each in scrapes} == {2 * POOL_SIZE}
+    assert {each["http_requests_in_progress", ()] for each in scrapes} == {1}
     build = [labels for name, labels in scrapes[0] if name == "app_build_info"]
     assert [dict(labels)["version"] for labels in build] == [VERSION]
 
 
-def test_a_worker_that_died_keeps_its_counts_and_loses_its_gauges(start: Start, database_url: str) -> None:
-    started = with_two_workers(start(database_url, WEB_CONCURRENCY="2"))
-    live = "/api/v1/health/live"
-    at_once(10, lambda _: [started.answers(live) for _ in range(5)])
+def test_a_worker_that_died_keeps_its_counts_and_loses_its_gauges(two_workers: Started) -> None:
+    counted = requests(scrape(two_workers), LIVE) + 50
+    at_once(10, lambda _: [two_workers.answers(LIVE) for _ in range(5)])
+    eventually(lambda: requests(scrape(two_workers), LIVE) == counted)
 
-    def workers() -> set[int]:
-        alive = [child for child in started.process.children() if child.status() != psutil.STATUS_ZOMBIE]
-        return {child.pid for child in alive if "spawn_main" in str(child.cmdline())}
-
-    before = workers()
+    before = {worker.pid for worker in two_workers.workers()}
     os.kill(min(before), signal.SIGKILL)
-    started.wait_for(lambda: len(workers() - before) == 1, "replaced")
-    with_two_workers(started)
-    assert requests(scraped_from(started), live) == 50
-    assert scraped_from(started)["http_requests_in_progress", ()] == 1
+    two_workers.wait_for(
+        lambda: len({worker.pid for worker in two_workers.workers()} - before) == 1, "replaced"
+    )
+
+    assert requests(scrape(whole(two_workers)), LIVE) == counted
+    assert scrape(two_workers)["http_requests_in_progress", ()] == 1
 
 
-def test_a_worker_that_is_not_replaced_loses_its_gauges_too(start: Start, database_url: str) -> None:
-    started = with_two_workers(start(database_url, WEB_CONCURRENCY="2"))
-
-    started.process.send_signal(signal.SIGTTOU)  # uvicorn's: a worker less
-
-    pools = ("app_database_pool_size", ())
-    started.wait_for(lambda: scraped_from(started)[pools] == POOL_SIZE, "one worker")
+def test_a_worker_that_is_not_replaced_loses_its_gauges_too(two_workers: Started) -> None:
+    two_workers.process.send_signal(signal.SIGTTOU)  # uvicorn's: a worker less
+    try:
+        two_workers.wait_for(lambda: workers_counted(two_workers) == 1, "one worker")
+    finally:
+        two_workers.process.send_signal(signal.SIGTTIN)
 
 
 def test_a_worker_that_is_just_beginning_disturbs_no_scrape(
-    start: Start, database_url: str, tmp_path: Path
+    two_workers: Started, metrics_folder: Path
 ) -> None:
-    folder = tmp_path / "metrics"
-    settings = {"PROMETHEUS_MULTIPROC_DIR": str(folder), "WEB_CONCURRENCY": "2"}
-    started = with_two_workers(start(database_url, **settings))
+    (metrics_folder / "counter_7.db").touch()  # made, and not yet filled
 
-    (folder / "counter_7.db").touch()  # made, and not yet filled
+    try:
+        assert two_workers.answers("/metrics") == 200
+    finally:
+        (metrics_folder / "counter_7.db").unlink()
 
-    assert started.answers("/metrics") == 200
 
-
-def test_a_folder_that_nobody_holds_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metrics_folder_that_nobody_holds_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "metrics"))
     first = workers.join()
     (first.folder / "counter_7.db").touch()
@@ -228,35 +205,33 @@ def test_a_folder_that_nobody_holds_is_emptied(tmp_path: Path, monkeypatch: pyte
     third.leave()
 
 
-def test_the_workers_leave_no_folder_behind(start: Start, database_url: str, tmp_path: Path) -> None:
-    started = start(database_url, WEB_CONCURRENCY="2", TMPDIR=str(tmp_path))
-    with_two_workers(started)
-    assert len(list(tmp_path.glob("kanban-auth-metrics-*"))) == 1
-
-    started.process.terminate()
-    started.process.wait(30)
-
-    assert list(tmp_path.glob("kanban-auth-metrics-*")) == []
+def test_the_workers_leave_no_metrics_folder_behind(ended_server: EndedServer) -> None:
+    assert len(ended_server.folders_while_up) == 1
+    assert ended_server.folders() == []
 
 
-def test_what_earlier_workers_left_is_not_counted(start: Start, database_url: str, tmp_path: Path) -> None:
-    folder = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"), "WEB_CONCURRENCY": "2"}
-    first = with_two_workers(start(database_url, **folder))
-    first.answers("/api/v1/health/live")
-    for process in [*first.process.children(), first.process]:
-        process.kill()
-    first.process.wait(30)
+def test_metrics_that_earlier_workers_left_are_not_counted(
+    start_process: StartProcess, database_url: str, tmp_path: Path
+) -> None:
+    folder = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
+    first = start_process(database_url, **folder).serves()
+    assert first.answers(LIVE) == 200
+    eventually(lambda: requests(scrape(first), LIVE) == 1)
+    first.process.kill()
+    first.ends()
     assert list((tmp_path / "metrics").glob("*.db"))
 
-    second = with_two_workers(start(database_url, **folder))
+    second = whole(start_process(database_url, WEB_CONCURRENCY="2", **folder))
 
-    assert requests(scraped_from(second), "/api/v1/health/live") == 0
+    assert requests(scrape(second), LIVE) == 0
 
 
-def test_a_folder_that_cannot_be_shared_ends_the_start(start: Start, database_url: str) -> None:
-    started = start(database_url, WEB_CONCURRENCY="2", PROMETHEUS_MULTIPROC_DIR="/proc/nowhere")
+def test_a_metrics_folder_that_cannot_be_shared_ends_the_start(
+    start_process: StartProcess, database_url: str
+) -> None:
+    started = start_process(database_url, WEB_CONCURRENCY="2", PROMETHEUS_MULTIPROC_DIR="/proc/nowhere")
 
-    assert started.process.wait(60) == 3
+    assert started.ends() == 3
     assert "set PROMETHEUS_MULTIPROC_DIR to another one" in started.output
 
 
@@ -275,12 +250,22 @@ def test_a_token_guards_the_metrics_where_there_is_one(start_service: MakeServic
     assert guarded.http.get("/metrics", headers=bearer("of the scraper")).status_code == 200
 
 
-def test_a_full_hashing_queue_is_counted(start_service: MakeService) -> None:
-    api = start_service(bcrypt_rounds=10)
+def test_a_full_hashing_queue_is_counted(start_service: MakeService, busy_hashing: threading.Event) -> None:
+    api = start_service()
     limit = int(api.metric("app_password_hash_queue_limit"))
     assert limit >= QUEUE_PER_SLOT
+    slots = limit // QUEUE_PER_SLOT
 
-    calls = at_once(limit * 2 + 10, lambda _: api.token("nobody@example.com").status_code)
+    def call(index: int) -> int:
+        if index:
+            return api.token("nobody@example.com").status_code
+        eventually(lambda: api.metric("app_password_hash_rejections_total") == 10)
+        busy_hashing.set()
+        return 0
 
-    assert api.metric("app_password_hash_rejections_total") == calls.count(503) > 0
-    assert api.metric("app_password_hash_queue") == 0
+    busy_hashing.clear()
+    calls = at_once(1 + slots + limit + 10, call)
+
+    assert api.metric("app_password_hash_rejections_total") == calls.count(503) == 10
+    assert calls.count(401) == slots + limit
+    eventually(lambda: api.metric("app_password_hash_queue") == 0)

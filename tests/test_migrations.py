@@ -1,6 +1,8 @@
 import subprocess
 import sys
+from io import StringIO
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -9,11 +11,10 @@ from sqlalchemy import create_engine, inspect, text
 
 from app.devdb import PROJECT
 from app.models import Base
-from tests.conftest import SECRET_KEY, MakeDatabase, alembic_config
-from tests.support import CLEAN_ENVIRONMENT
+from tests.support import PATIENCE_SECONDS, SECRET_KEY, MakeDatabase, alembic_config, clean_environment
 
 
-def test_up_down_and_up_again(make_database: MakeDatabase) -> None:
+def test_migrations_go_up_down_and_up_again(make_database: MakeDatabase) -> None:
     url = make_database()
     config = alembic_config(url)
     engine = create_engine(url)
@@ -35,21 +36,24 @@ def test_the_migrations_and_the_models_agree(database_url: str) -> None:
     engine.dispose()
 
 
-def test_there_is_one_head() -> None:
+def test_the_migrations_have_one_head() -> None:
     script = ScriptDirectory(str(PROJECT / "alembic"))
 
     assert len(script.get_heads()) == 1
 
 
+@pytest.mark.process
 def test_four_migrators_at_once_all_succeed(make_database: MakeDatabase) -> None:
     url = make_database()
-    environment = CLEAN_ENVIRONMENT | {"DATABASE_URL": url, "SECRET_KEY": SECRET_KEY}
+    environment = clean_environment() | {"DATABASE_URL": url, "SECRET_KEY": SECRET_KEY}
     command_line = [sys.executable, "-m", "alembic", "upgrade", "head"]
 
     migrators = [
         subprocess.Popen(command_line, cwd=PROJECT, env=environment, stderr=subprocess.PIPE) for _ in range(4)
     ]
-    results = [(migrator.communicate(timeout=60)[1], migrator.returncode) for migrator in migrators]
+    results = [
+        (migrator.communicate(timeout=PATIENCE_SECONDS)[1], migrator.returncode) for migrator in migrators
+    ]
 
     assert [status for _, status in results] == [0, 0, 0, 0], results
     engine = create_engine(url)
@@ -105,12 +109,10 @@ def test_every_foreign_key_has_an_index_and_says_what_a_deletion_does() -> None:
             assert key.ondelete is not None
 
 
-def test_the_sql_can_be_read_without_a_database() -> None:
-    environment = CLEAN_ENVIRONMENT | {"DATABASE_URL": "postgresql://nowhere", "SECRET_KEY": SECRET_KEY}
-    command_line = [sys.executable, "-m", "alembic", "upgrade", "head", "--sql"]
+def test_the_sql_of_the_migrations_can_be_read_without_a_database() -> None:
+    config = alembic_config("postgresql://nowhere")
+    config.output_buffer = StringIO()
 
-    result = subprocess.run(
-        command_line, cwd=PROJECT, env=environment, capture_output=True, check=True, text=True
-    )
+    command.upgrade(config, "head", sql=True)
 
-    assert "CREATE TABLE refresh_tokens" in result.stdout
+    assert "CREATE TABLE refresh_tokens" in config.output_buffer.getvalue()

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import schemathesis
-from alembic import command
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -19,8 +18,7 @@ from schemathesis.specs.openapi.checks import (
 from app.application import NEW_PASSWORDS
 from app.cli import OPERATOR
 from app.models.users import Role
-from tests.conftest import MakeDatabase, MakeService, alembic_config
-from tests.support import Api, bearer
+from tests.support import Api, MakeDatabase, MakeService, bearer
 from tests.test_routes import ADMIN, PUBLIC, USER
 
 CHECKS = [
@@ -46,7 +44,7 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_the_api_is_what_the_design_says(document: dict[str, Any]) -> None:
+def test_the_document_has_the_operations_and_answers_of_the_design(document: dict[str, Any]) -> None:
     assert {name: (operation["operationId"], sorted(operation["responses"]))
             for name, operation in operations(document).items()} == {
         "POST /api/v1/users/": ("register_user", ["201", "400", "409", "413", "500", "503"]),
@@ -96,7 +94,7 @@ def test_the_api_is_what_the_design_says(document: dict[str, Any]) -> None:
     }  # fmt: skip
 
 
-def test_422_appears_nowhere(api: Api) -> None:
+def test_the_document_has_no_422(api: Api) -> None:
     text = api.http.get("/openapi.json").text
 
     assert "422" not in text
@@ -165,23 +163,21 @@ def test_the_root_leads_to_the_documentation(api: Api) -> None:
     assert api.http.get("/" + response.headers["location"]).status_code == 200
 
 
-def test_every_operation_is_fuzzed(document: dict[str, Any]) -> None:
+def test_every_operation_of_the_document_is_fuzzed(document: dict[str, Any]) -> None:
     assert set(operations(document)) == PUBLIC | USER | ADMIN
 
 
 @pytest.fixture(scope="module")
-def playground(start_service: MakeService, make_database: MakeDatabase) -> Api:
+def playground(start_lasting_service: MakeService, make_database: MakeDatabase) -> Api:
     """A service whose users may come to harm."""
-    url = make_database()
-    command.upgrade(alembic_config(url), "head")
-    return start_service(database_url=url)
+    return start_lasting_service(database_url=make_database(migrated=True))
 
 
 @pytest.fixture(scope="module")
 def admin_token(playground: Api) -> str:
     email = playground.new_user()
-    found = playground.app.state.services.admin.find(email)
-    playground.app.state.services.admin.change(OPERATOR, found.id, role=Role.ADMIN)
+    found = playground.services.admin.find(email)
+    playground.services.admin.change(OPERATOR, found.id, role=Role.ADMIN)
     token: str = playground.log_in(email)["access_token"]
     return token
 
@@ -191,7 +187,7 @@ def admin_token(playground: Api) -> str:
     [(name, who) for name in sorted(PUBLIC | USER) for who in ("a stranger", "a user")]
     + [(name, "an admin") for name in sorted(ADMIN)],
 )
-def test_no_input_at_all_leads_out_of_the_document(
+def test_no_input_leads_to_an_answer_that_is_not_in_the_document(
     playground: Api, admin_token: str, document: dict[str, Any], name: str, who: str
 ) -> None:
     method, path = name.split(" ")

@@ -1,9 +1,7 @@
 """What a real Prometheus makes of it; Debian's and Homebrew's package `prometheus` has both programs."""
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,17 +12,19 @@ import pytest
 import yaml
 
 from app.devdb import PROJECT
-from tests.conftest import Start
-from tests.support import Api, at_once
+from tests.support import PATIENCE_SECONDS, Api, StartProcess, at_once, eventually, reserved_port
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("prometheus") and shutil.which("promtool")), reason="Prometheus is not installed"
-)
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(
+        not (shutil.which("prometheus") and shutil.which("promtool")), reason="Prometheus is not installed"
+    ),
+]
 RULES = PROJECT / "deploy" / "prometheus"
 TOKEN = "of the scraper"
 
 
-def test_promtool_finds_nothing_to_complain_of(api: Api) -> None:
+def test_promtool_finds_nothing_to_complain_of_in_the_exposition(api: Api) -> None:
     exposition = api.http.get("/metrics").text
 
     result = subprocess.run(
@@ -36,8 +36,12 @@ def test_promtool_finds_nothing_to_complain_of(api: Api) -> None:
 
 @contextmanager
 def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[httpx.Client]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with reserved_port() as port, running(folder, config, f"127.0.0.1:{port}") as client:
+        yield client
+
+
+@contextmanager
+def running(folder: Path, config: dict[str, Any], address: str) -> Iterator[httpx.Client]:
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     with open(folder / "log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(
@@ -46,11 +50,11 @@ def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[httpx.Client]:
             stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        with httpx.Client(base_url=f"http://{address}/api/v1", timeout=10) as client:
+        with httpx.Client(base_url=f"http://{address}/api/v1", timeout=PATIENCE_SECONDS) as client:
             yield client
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
 
 
 def query(client: httpx.Client, expression: str) -> list[float]:
@@ -66,10 +70,10 @@ def rules_of(client: httpx.Client) -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def test_it_scrapes_two_workers_as_one_and_evaluates_every_rule(
-    start: Start, database_url: str, tmp_path: Path
+def test_prometheus_scrapes_two_workers_as_one_and_evaluates_every_rule(
+    start_process: StartProcess, database_url: str, tmp_path: Path
 ) -> None:
-    started = start(database_url, WEB_CONCURRENCY="2", METRICS_TOKEN=TOKEN).serves()
+    started = start_process(database_url, WEB_CONCURRENCY="2", METRICS_TOKEN=TOKEN).serves()
     config = yaml.safe_load((RULES / "prometheus.yml").read_text(encoding="utf-8"))
     config["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s", "scrape_timeout": "1s"}
     config["rule_files"] = [str(RULES / name) for name in config["rule_files"]]
@@ -80,24 +84,20 @@ def test_it_scrapes_two_workers_as_one_and_evaluates_every_rule(
 
     with prometheus(tmp_path, config) as client:
 
-        def eventually(expression: str, value: float) -> None:
-            deadline = time.monotonic() + 60
-            while (found := query(client, expression)) != [value]:
-                assert time.monotonic() < deadline, (expression, found)
-                time.sleep(0.1)
+        def comes_to(expression: str, value: float) -> None:
+            eventually(
+                lambda: query(client, expression) == [value],
+                lambda: (expression, value, query(client, expression)),
+            )
 
         live = 'sum(http_request_duration_seconds_count{job="auth", route="/api/v1/health/live"})'
-        eventually(live, 0)
+        comes_to(live, 0)
         at_once(10, lambda _: [started.answers("/api/v1/health/live") for _ in range(20)])
-        eventually(live, 200)
-        eventually('up{job="auth"}', 1)
-        eventually('count(app_build_info{job="auth"})', 1)
+        comes_to(live, 200)
+        comes_to('up{job="auth"}', 1)
+        comes_to('count(app_build_info{job="auth"})', 1)
 
-        deadline = time.monotonic() + 60
+        eventually(lambda: {rule["health"] for rule in rules_of(client)} == {"ok"}, lambda: rules_of(client))
         rules = rules_of(client)
-        while {rule["health"] for rule in rules} != {"ok"}:
-            assert time.monotonic() < deadline, rules
-            time.sleep(0.1)
-            rules = rules_of(client)
         assert len(rules) >= 8
         assert {rule["name"] for rule in rules if rule["state"] == "firing"} == set()

@@ -5,11 +5,9 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,9 +17,18 @@ import psutil
 import pytest
 
 from app.devdb import PROJECT
-from tests.support import CLEAN_ENVIRONMENT, bearer
+from tests.support import (
+    HEALTH,
+    PATIENCE_SECONDS,
+    bearer,
+    clean_environment,
+    eventually,
+    request,
+    reserved_port,
+)
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+pytestmark = pytest.mark.process
 needs_make = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 FILES = ("app", "alembic", "alembic.ini", "Makefile", "requirements", "pyproject.toml", ".env.example")
@@ -50,9 +57,15 @@ def copy() -> Iterator[Path]:
 @contextmanager
 def started(folder: Path, *command: str, ending: signal.Signals) -> Iterator[str]:
     """Run it as in a terminal until it serves; end it as from a terminal, and find nothing left."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    environment = CLEAN_ENVIRONMENT | {"HOME": str(folder / "home"), "PORT": port}
+    with reserved_port() as port, running(folder, *command, port=str(port), ending=ending) as base_url:
+        yield base_url
+
+
+@contextmanager
+def running(folder: Path, *command: str, port: str, ending: signal.Signals) -> Iterator[str]:
+    # A shell lets what runs in its background ignore it, and programs inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    environment = clean_environment() | {"HOME": str(folder / "home"), "PORT": port}
     command = tuple(part.replace("8000", port) for part in command)
     with open(folder / "output", "w", encoding="utf-8") as output:
         process = subprocess.Popen(
@@ -64,9 +77,9 @@ def started(folder: Path, *command: str, ending: signal.Signals) -> Iterator[str
         yield base_url
     finally:
         os.killpg(process.pid, ending)
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
     left = [each for each in psutil.process_iter(["cmdline"]) if belongs(each, folder)]
-    assert psutil.wait_procs(left, timeout=10)[1] == []
+    assert psutil.wait_procs(left, timeout=PATIENCE_SECONDS)[1] == []
 
 
 def belongs(process: psutil.Process, folder: Path) -> bool:
@@ -74,14 +87,15 @@ def belongs(process: psutil.Process, folder: Path) -> bool:
 
 
 def wait_until_healthy(base_url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    def is_healthy() -> bool:
         with suppress(httpx.ConnectError):
-            assert httpx.get(f"{base_url}/api/v1/health", timeout=30).status_code == 200
-            return
+            assert request("GET", base_url + HEALTH).status_code == 200
+            return True
         with suppress(subprocess.TimeoutExpired):
             pytest.fail(f"ended with {process.wait(0.05)} before it served")
-    pytest.fail("does not serve")
+        return False
+
+    eventually(is_healthy)
 
 
 def curl(command: str, base_url: str, folder: Path) -> str:
@@ -93,7 +107,7 @@ def curl(command: str, base_url: str, folder: Path) -> str:
 
 @needs_make
 @needs_curl
-def test_make_run_and_the_first_login(copy: Path) -> None:
+def test_make_run_serves_the_readmes_first_login(copy: Path) -> None:
     register, log_in, me, refresh, log_out = commands("curl")
 
     with started(copy, "make", "run", ending=signal.SIGINT) as base_url:
@@ -105,24 +119,25 @@ def test_make_run_and_the_first_login(copy: Path) -> None:
         (_, make_admin) = commands("--role admin")
         curl(f"echo 'a password of hers' | {make_admin} --password-stdin", base_url, copy)
         form = {"username": "grace@example.com", "password": "a password of hers"}
-        headers = bearer(httpx.post(f"{base_url}/api/v1/token", data=form).json()["access_token"])
-        assert httpx.get(f"{base_url}/api/v1/admin/users", headers=headers).status_code == 200
+        headers = bearer(request("POST", f"{base_url}/api/v1/token", data=form).json()["access_token"])
+        users = request("GET", f"{base_url}/api/v1/admin/users", headers=headers)
+        assert users.status_code == 200
         assert f"Swagger UI: {base_url}/docs" in (copy / "output").read_text(encoding="utf-8")
 
     with started(copy, "make", "run", ending=signal.SIGTERM) as base_url:
         assert json.loads(curl(log_in, base_url, copy))["token_type"] == "bearer"
 
 
-def test_the_longhand_without_its_poetry(copy: Path) -> None:
+def test_the_readmes_commands_without_make_serve(copy: Path) -> None:
     lines = commands("poetry install")
     assert lines.pop(1) == "poetry install"
     make_env, migrate, serve, test = [line.replace("poetry run ", ".venv/bin/") for line in lines]
     assert test == ".venv/bin/pytest"
 
     for line in (make_env, migrate):
-        subprocess.run(line.split(), cwd=copy, env=CLEAN_ENVIRONMENT, check=True)
+        subprocess.run(line.split(), cwd=copy, env=clean_environment(), check=True)
     with started(copy, *serve.split(), "--port", "8000", ending=signal.SIGINT) as base_url:
-        assert httpx.get(f"{base_url}/docs").status_code == 200
+        assert request("GET", f"{base_url}/docs").status_code == 200
 
 
 @needs_make

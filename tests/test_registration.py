@@ -3,8 +3,7 @@ import json
 import pytest
 from sqlalchemy import Engine, text
 
-from tests.conftest import MakeService
-from tests.support import PASSWORD, Api, at_once, error_of, new_email
+from tests.support import PASSWORD, Api, MakeService, at_once, error_of, new_email
 
 
 def count_users(engine: Engine, email: str) -> int:
@@ -109,14 +108,14 @@ def test_an_unsuitable_password_is_refused_and_nothing_stored(
 @pytest.mark.parametrize(
     "password", ["12345678", "x" * 1024, "        ", "пароль пароль", "\N{PILE OF POO}" * 256]
 )
-def test_any_other_password_will_do(api: Api, password: str) -> None:
+def test_any_password_of_the_right_length_will_do(api: Api, password: str) -> None:
     email = new_email()
 
     assert api.register(email, password).status_code == 201
     assert api.token(email, password).status_code == 200
 
 
-def test_the_minimum_length_is_a_setting(start_service: MakeService) -> None:
+def test_the_minimum_length_of_a_password_is_a_setting(start_service: MakeService) -> None:
     api = start_service(password_min_length=12)
 
     refused = api.register(password="x" * 11)
@@ -126,7 +125,7 @@ def test_the_minimum_length_is_a_setting(start_service: MakeService) -> None:
     assert api.register(password="x" * 12).status_code == 201
 
 
-def test_a_refusal_echoes_nothing(api: Api) -> None:
+def test_a_refused_registration_echoes_nothing(api: Api) -> None:
     response = api.http.post("/api/v1/users/", json={"email": "marked-secret", "password": "s3cr3t"})
 
     assert error_of(response) == (400, "validation_error")
@@ -141,7 +140,7 @@ def test_a_password_that_is_slow_to_normalize_is_not_normalized(api: Api) -> Non
     assert [problem["type"] for problem in response.json()["detail"]] == ["too_long"]
 
 
-def test_a_broken_password_is_not_quoted(api: Api) -> None:
+def test_a_password_that_is_no_text_is_not_quoted(api: Api) -> None:
     body = json.dumps({"email": new_email(), "password": "secret12\ud800x"})
 
     response = api.http.post("/api/v1/users/", content=body, headers={"Content-Type": "application/json"})

@@ -1,4 +1,3 @@
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,14 +7,10 @@ from jose import jwt
 from sqlalchemy import Engine, event, text
 
 from app.services import rotation
-from tests.conftest import MakeService
-from tests.support import Api, MovableClock, at_once, error_of
+from tests.support import NOWHERE, Api, MakeService, MovableClock, at_once, error_of, until_blocked
+from tests.support.accounts import session_of
 
 DAY = 86400
-
-
-def session_of(pair: dict[str, Any]) -> str:
-    return str(jwt.get_unverified_claims(pair["refresh_token"])["sid"])
 
 
 def row_of(engine: Engine, pair: dict[str, Any]) -> Any:
@@ -36,9 +31,9 @@ def clock() -> MovableClock:
 
 
 @pytest.fixture(scope="module")
-def clocked(start_service: MakeService, clock: MovableClock) -> Api:
+def clocked(start_lasting_service: MakeService, clock: MovableClock) -> Api:
     """A service whose time stands still until a test moves it."""
-    return start_service(clock=clock)
+    return start_lasting_service(clock=clock)
 
 
 def test_a_refresh_answers_with_a_new_pair_of_the_same_session(api: Api) -> None:
@@ -120,7 +115,7 @@ def test_a_rotation_touches_no_index(api: Api, engine: Engine) -> None:
 def test_a_rotation_is_one_statement(api: Api) -> None:
     token = api.log_in()["refresh_token"]
     statements: list[str] = []
-    watched = api.app.state.services.rotation.db.engine
+    watched = api.services.rotation.db.engine
 
     def note(*arguments: Any) -> None:
         statements.append(arguments[2])
@@ -158,7 +153,7 @@ def test_past_the_leeway_a_used_token_ends_its_session(
     assert clocked.metric("app_sessions_ended_total", reason="reuse_detected") == ended + 1
 
 
-def test_reuse_ends_no_other_session_of_the_user(clocked: Api, clock: MovableClock) -> None:
+def test_reuse_of_a_token_ends_no_other_session_of_the_user(clocked: Api, clock: MovableClock) -> None:
     email = clocked.new_user()
     stolen, other = clocked.log_in(email), clocked.log_in(email)
     clocked.refresh(stolen["refresh_token"])
@@ -235,7 +230,7 @@ def test_an_answer_is_not_given_again_without_its_key(api: Api, key: str | None)
     assert error_of(api.refresh(first["refresh_token"], key=key)) == (401, "refresh_token_reused")
 
 
-def test_a_key_added_later_brings_no_answer_back(api: Api) -> None:
+def test_an_idempotency_key_added_later_brings_no_answer_back(api: Api) -> None:
     first = api.log_in()
     api.refresh(first["refresh_token"])
 
@@ -264,7 +259,7 @@ def test_an_answer_is_not_given_again_once_its_token_was_used(api: Api, engine: 
     assert row_of(engine, first).revoked_reason == "reuse_detected"
 
 
-def test_a_key_is_kept_as_a_hash(api: Api, engine: Engine) -> None:
+def test_an_idempotency_key_is_kept_as_a_hash(api: Api, engine: Engine) -> None:
     pair = api.log_in()
 
     api.refresh(pair["refresh_token"], key="a-key-of-ours")
@@ -273,7 +268,7 @@ def test_a_key_is_kept_as_a_hash(api: Api, engine: Engine) -> None:
     assert len(row_of(engine, pair).idempotency_key_hash) == 64
 
 
-def test_a_key_has_at_most_255_characters(api: Api) -> None:
+def test_an_idempotency_key_has_at_most_255_characters(api: Api) -> None:
     response = api.refresh(api.log_in()["refresh_token"], key="k" * 256)
 
     assert error_of(response) == (400, "validation_error")
@@ -286,7 +281,7 @@ def test_an_idle_session_ends_after_seven_days(clocked: Api, clock: MovableClock
     assert error_of(clocked.refresh(pair["refresh_token"])) == (401, "invalid_refresh_token")
 
 
-def test_each_rotation_renews_the_seven_days(clocked: Api, clock: MovableClock) -> None:
+def test_each_rotation_renews_the_seven_days_of_a_session(clocked: Api, clock: MovableClock) -> None:
     pair = clocked.log_in()
     for _ in range(3):
         clock.move(days=6)
@@ -363,11 +358,7 @@ def test_a_login_that_overlaps_a_change_of_its_user_opens_no_session(
         admin.execute(text(f"UPDATE users SET {change} WHERE email = :email"), {"email": email})
 
         def commit_when_blocked() -> None:
-            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            deadline = time.monotonic() + 5
-            with engine.connect() as watcher:
-                while not watcher.execute(waiting).scalar_one() and time.monotonic() < deadline:
-                    pass
+            until_blocked(engine)
             admin.commit()
 
         responses = at_once(2, lambda n: api.token(email) if n else commit_when_blocked())
@@ -377,8 +368,7 @@ def test_a_login_that_overlaps_a_change_of_its_user_opens_no_session(
 
 
 def test_a_forged_token_is_refused_before_the_database_is_asked(start_service: MakeService) -> None:
-    nowhere = "postgresql://nobody@127.0.0.1:1/nowhere"
-    api = start_service(database_url=nowhere)
+    api = start_service(database_url=NOWHERE)
 
     assert error_of(api.refresh("not.a.token")) == (401, "invalid_refresh_token")
 
@@ -391,7 +381,7 @@ def test_a_refresh_without_a_token_is_not_authenticated(api: Api) -> None:
     assert error_of(api.http.post("/api/v1/refresh")) == (401, "not_authenticated")
 
 
-def test_outcomes_are_counted(clocked: Api, clock: MovableClock) -> None:
+def test_the_outcomes_of_refreshes_are_counted(clocked: Api, clock: MovableClock) -> None:
     def outcomes() -> dict[str, float]:
         names = ("rotated", "replayed", "raced", "reuse_detected", "revoked", "expired", "invalid")
         return {name: clocked.metric("app_refresh_outcomes_total", outcome=name) for name in names}

@@ -62,7 +62,7 @@ def level(route: APIRoute) -> str:
     return "user" if access_token in found or who_logs_out in found else "public"
 
 
-def test_each_route_is_on_its_level() -> None:
+def test_each_route_is_public_a_users_or_an_admins_as_listed() -> None:
     by_level = {name: {each for each, route in ROUTES.items() if level(route) == name} for name in
                 ("public", "user", "admin")}  # fmt: skip
 
@@ -81,13 +81,13 @@ def call(api: Api, name: str, token: str | None) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", sorted(USER | ADMIN))
-def test_without_a_token_there_is_no_way_in(api: Api, name: str) -> None:
+def test_without_a_token_no_guarded_route_lets_anybody_in(api: Api, name: str) -> None:
     assert call(api, name, None) == (401, "not_authenticated")
     assert call(api, name, "x") == (401, "invalid_token")
 
 
 @pytest.mark.parametrize("name", sorted(ADMIN))
-def test_a_user_is_no_admin(api: Api, name: str) -> None:
+def test_a_user_is_let_into_no_route_of_an_admin(api: Api, name: str) -> None:
     assert call(api, name, api.log_in()["access_token"]) == (403, "forbidden")
 
 

@@ -10,23 +10,9 @@ from pydantic import ValidationError
 from app import devdb
 from app.config import Settings, load_settings
 from app.devdb import PROJECT
-from tests.conftest import SECRET_KEY, make_settings
-from tests.support import CLEAN_ENVIRONMENT
+from tests.support import PATIENCE_SECONDS, SECRET_KEY, clean_environment, make_settings
 
 URL = "postgresql://somebody:hidden-password@db:5432/auth"
-
-
-def start(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Load the service as uvicorn does, with this environment alone."""
-    return subprocess.run(
-        [sys.executable, "-m", "uvicorn", "app.main:app", "--app-dir", str(PROJECT), "--port", "0"],
-        cwd=directory,
-        env=CLEAN_ENVIRONMENT | environment,
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=30,
-    )
 
 
 @pytest.mark.parametrize(
@@ -51,20 +37,48 @@ def start(directory: Path, **environment: str) -> subprocess.CompletedProcess[st
         ),
     ],
 )
-def test_a_start_with_bad_settings_is_one_line_a_variable(
-    tmp_path: Path, environment: dict[str, str], complaints: list[str]
+def test_bad_settings_are_one_line_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], complaints: list[str]
 ) -> None:
-    result = start(tmp_path, **environment)
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as caught:
+        load_settings()
+
+    assert_complaints(str(caught.value), complaints)
+
+
+@pytest.mark.process
+def test_a_start_with_bad_settings_says_so_and_nothing_else(tmp_path: Path) -> None:
+    """Loaded as uvicorn does, with this environment alone."""
+    environment = {"DATABASE_URL": "hidden-password", "SECRET_KEY": "short-secret", "CORS_ORIGINS": "*"}
+
+    result = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "app.main:app", "--app-dir", str(PROJECT), "--port", "0"],
+        cwd=tmp_path,
+        env=clean_environment(**environment),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
 
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    first, *lines = result.stderr.strip().splitlines()
+    complaints = ["DATABASE_URL: looks like", "SECRET_KEY: needs at least 32 bytes", "CORS_ORIGINS: "]
+    assert_complaints(result.stderr, complaints)
+
+
+def assert_complaints(said: str, complaints: list[str]) -> None:
+    first, *lines = said.strip().splitlines()
     assert first == "The settings are not usable:"
     assert len(lines) == len(complaints)
     for complaint in complaints:
-        assert any(line.startswith(complaint) for line in lines), result.stderr
-    assert "hidden-password" not in result.stderr
-    assert "short-secret" not in result.stderr
+        assert any(line.startswith(complaint) for line in lines), said
+    assert "hidden-password" not in said
+    assert "short-secret" not in said
 
 
 def test_traces_without_their_packages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +89,7 @@ def test_traces_without_their_packages_are_refused(monkeypatch: pytest.MonkeyPat
     assert make_settings(database_url=URL).otel_exporter_otlp_endpoint is None
 
 
-def test_development_says_where_it_cannot_keep_its_own(
+def test_development_says_where_it_cannot_keep_its_own_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -87,7 +101,7 @@ def test_development_says_where_it_cannot_keep_its_own(
         load_settings()
 
 
-def test_production_is_the_default_and_cookies_are_its() -> None:
+def test_production_is_the_default_environment() -> None:
     settings = Settings(_env_file=None, database_url=URL, secret_key=SECRET_KEY)
 
     assert settings.environment == "production"
@@ -140,7 +154,7 @@ def test_every_spelling_of_a_postgres_url_uses_psycopg2(given: str) -> None:
         {"bcrypt_rounds": 3},
     ],
 )
-def test_unusable_values_are_refused(values: dict[str, Any]) -> None:
+def test_unusable_values_of_settings_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         make_settings(database_url=URL, **values)
 
@@ -150,7 +164,7 @@ def test_settings_cannot_be_changed() -> None:
         make_settings(database_url=URL).bcrypt_rounds = 4  # type: ignore[misc] # that is the point
 
 
-def test_no_secret_is_printed() -> None:
+def test_settings_print_no_secret() -> None:
     printed = repr(make_settings(database_url=URL))
 
     assert "hidden-password" not in printed
@@ -172,7 +186,7 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
     assert (settings.bcrypt_rounds, settings.log_level) == (6, "DEBUG")
 
 
-def test_the_example_names_every_setting_with_its_default_and_why() -> None:
+def test_the_example_of_a_dotenv_file_names_every_setting_with_its_default_and_why() -> None:
     lines = (PROJECT / ".env.example").read_text(encoding="utf-8").splitlines()
     documented = {}
     for line, before in zip(lines[1:], lines, strict=False):
@@ -190,7 +204,9 @@ def test_the_example_names_every_setting_with_its_default_and_why() -> None:
             assert documented[name] == str(field.default).lower() or documented[name] == str(field.default)
 
 
-def test_the_example_is_usable_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_a_dotenv_file_is_usable_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     example = PROJECT / ".env.example"
     monkeypatch.setenv("DATABASE_URL", URL)
     monkeypatch.setenv("SECRET_KEY", SECRET_KEY)

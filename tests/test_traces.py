@@ -4,18 +4,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from app.devdb import PROJECT
-from tests.conftest import SECRET_KEY, Start
-from tests.support import CLEAN_ENVIRONMENT, PASSWORD, new_email
+from tests.support import PASSWORD, SECRET_KEY, Started, StartProcess, clean_environment, new_email, request
 
+pytestmark = pytest.mark.process
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+ANOTHER_TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 class Collector(ThreadingHTTPServer):
@@ -48,8 +49,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent."""
 
 
-@pytest.fixture
-def collector() -> Iterator[Collector]:
+@contextmanager
+def collecting() -> Iterator[Collector]:
     with Collector() as collector:
         thread = threading.Thread(target=collector.serve_forever)
         thread.start()
@@ -58,28 +59,32 @@ def collector() -> Iterator[Collector]:
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def traced(start_lasting_process: StartProcess, collector: Collector, database_url: str) -> Started:
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    return start_lasting_process(database_url, **settings).serves()
+
+
 def attributes(span: Any) -> dict[str, str]:
     return {each.key: each.value.string_value or str(each.value.int_value) for each in span.attributes}
 
 
-def test_a_request_and_its_statements_are_one_trace(
-    start: Start, collector: Collector, database_url: str
-) -> None:
-    started = start(
-        database_url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint, OTEL_BSP_SCHEDULE_DELAY="100"
-    ).serves()
+def test_a_request_and_its_statements_are_one_trace(traced: Started, collector: Collector) -> None:
     email = new_email()
-    traced = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
+    headers = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
     body = {"email": email, "password": PASSWORD}
-    answer = httpx.post(f"{started.base_url}/api/v1/users/", json=body, headers=traced, timeout=30)
-    assert answer.status_code == 201
-    again = httpx.post(f"{started.base_url}/api/v1/users/", json=body, headers=traced, timeout=30)
-    assert again.status_code == 409
-    login = {"username": email, "password": PASSWORD}
-    pair = httpx.post(f"{started.base_url}/api/v1/token", data=login, timeout=30).json()
-    httpx.post(f"{started.base_url}/api/v1/refresh", json={"refresh_token": pair["refresh_token"]})
+    assert traced.post("/api/v1/users/", json=body, headers=headers).status_code == 201
+    assert traced.post("/api/v1/users/", json=body, headers=headers).status_code == 409
+    pair = traced.post("/api/v1/token", data={"username": email, "password": PASSWORD}).json()
+    traced.post("/api/v1/refresh", json={"refresh_token": pair["refresh_token"]})
 
-    started.wait_for(lambda: any("UPDATE" in span.name for span in collector.spans()), "traced")
+    traced.wait_for(lambda: any("UPDATE" in span.name for span in collector.spans()), "traced")
     spans = collector.spans()
 
     ours = [span for span in spans if span.trace_id.hex() == TRACE_ID]
@@ -98,14 +103,14 @@ def test_a_request_and_its_statements_are_one_trace(
     assert not any("health" in span.name for span in spans)
 
 
-def test_a_log_line_names_its_trace(start: Start, collector: Collector, database_url: str) -> None:
-    started = start(database_url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint).serves()
+def test_a_log_line_names_its_trace(traced: Started) -> None:
+    headers = {"traceparent": f"00-{ANOTHER_TRACE_ID}-b7ad6b7169203331-01"}
 
-    httpx.get(f"{started.base_url}/api/v1/me", headers={"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"})
+    request("GET", f"{traced.base_url}/api/v1/me", headers=headers)
 
-    started.wait_for(lambda: '"/api/v1/me"' in started.output, "logged")
-    (line,) = [line for line in started.output.splitlines() if '"/api/v1/me"' in line]
-    assert f'"trace_id": "{TRACE_ID}"' in line
+    traced.wait_for(lambda: '"/api/v1/me"' in traced.output, "logged")
+    (line,) = [line for line in traced.output.splitlines() if '"/api/v1/me"' in line]
+    assert f'"trace_id": "{ANOTHER_TRACE_ID}"' in line
 
 
 def test_without_an_endpoint_nothing_of_the_extra_is_imported() -> None:
@@ -113,7 +118,7 @@ def test_without_an_endpoint_nothing_of_the_extra_is_imported() -> None:
     settings = {"DATABASE_URL": "postgresql://x@localhost/x", "SECRET_KEY": SECRET_KEY}
     imported = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=PROJECT, env=CLEAN_ENVIRONMENT | settings, capture_output=True, check=True, text=True,
+        cwd=PROJECT, env=clean_environment(**settings), capture_output=True, check=True, text=True,
     ).stdout.split()  # fmt: skip
 
     assert "fastapi" in imported
@@ -121,11 +126,17 @@ def test_without_an_endpoint_nothing_of_the_extra_is_imported() -> None:
         assert extra not in imported
 
 
-def test_without_an_endpoint_there_are_none(start: Start, collector: Collector, database_url: str) -> None:
-    started = start(database_url, OTEL_BSP_SCHEDULE_DELAY="100").serves()
-    started.register()
-    started.process.terminate()
-    started.process.wait(30)
+def test_without_an_endpoint_there_are_no_traces(start_process: StartProcess, database_url: str) -> None:
+    """Even where the environment names one for OpenTelemetry's own programs."""
+    with collecting() as collector:
+        settings = {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+        started = start_process(database_url, **settings).serves()
+        assert started.register().status_code == 201
+        started.process.terminate()
+        started.ends()
 
-    assert collector.bodies == []
+        assert collector.bodies == []
     assert "trace_id" not in started.output

@@ -1,0 +1,180 @@
+"""What tests drive the service with: a real server on a real socket, and clients for it."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from itertools import count
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from app.application import create_app
+from app.clock import Clock, utc_now
+from tests.support.settings import make_settings
+from tests.support.waiting import PATIENCE_SECONDS
+
+PASSWORD = "correct horse battery"
+HEALTH = "/api/v1/health"
+LIVE = "/api/v1/health/live"
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts nobody; a context of httpx's own reads all of the world's authorities, for 20 ms a client."""
+_numbers = count()
+
+
+def new_email() -> str:
+    return f"user{next(_numbers)}@example.com"
+
+
+def client(base_url: str, **options: Any) -> httpx.Client:
+    return httpx.Client(base_url=base_url, timeout=PATIENCE_SECONDS, verify=_NO_TLS, **options)
+
+
+def browser(base_url: str, **options: Any) -> httpx.Client:
+    """Keeps cookies, as a browser does."""
+    return client(base_url, **options)
+
+
+def request(method: str, url: str, **content: Any) -> httpx.Response:
+    """On a connection of its own."""
+    return httpx.request(method, url, timeout=PATIENCE_SECONDS, verify=_NO_TLS, **content)
+
+
+def bearer(access_token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {access_token}"}
+
+
+def error_of(response: httpx.Response) -> tuple[int, str]:
+    """Status and code, after a check of the shape that every error has."""
+    body = response.json()
+    assert set(body) == {"detail", "code"}
+    return response.status_code, body["code"]
+
+
+class Api:
+    """A client without cookies that knows the service's calls."""
+
+    def __init__(self, base_url: str, app: FastAPI) -> None:
+        nobody: CookieJar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self.base_url = base_url
+        self.app = app
+        self.http = client(base_url, cookies=nobody, limits=httpx.Limits(max_connections=None))
+
+    @property
+    def services(self) -> Any:
+        """The inside of the application, for the few tests that look there."""
+        return self.app.state.services
+
+    def metric(self, name: str, **labels: str) -> float:
+        value = self.services.metrics.registry.get_sample_value(name, labels)
+        assert value is not None, f"no {name} with {labels}"
+        return float(value)
+
+    def register(self, email: str | None = None, password: str = PASSWORD) -> httpx.Response:
+        body = {"email": email or new_email(), "password": password}
+        return self.http.post("/api/v1/users/", json=body)
+
+    def token(self, username: str, password: str = PASSWORD) -> httpx.Response:
+        return self.http.post("/api/v1/token", data={"username": username, "password": password})
+
+    def new_user(self) -> str:
+        """The email of a registered user whose password is PASSWORD."""
+        response = self.register()
+        assert response.status_code == 201, response.text
+        email: str = response.json()["email"]
+        return email
+
+    def log_in(self, email: str | None = None) -> dict[str, Any]:
+        """A token pair, of a new user unless an email is given."""
+        response = self.token(email or self.new_user())
+        assert response.status_code == 200, response.text
+        pair: dict[str, Any] = response.json()
+        return pair
+
+    def refresh(self, token: str, key: str | None = None) -> httpx.Response:
+        headers = {"Idempotency-Key": key} if key else {}
+        return self.http.post("/api/v1/refresh", json={"refresh_token": token}, headers=headers)
+
+    def me(self, access_token: str) -> httpx.Response:
+        return self.http.get("/api/v1/me", headers=bearer(access_token))
+
+    def log_out(self, access_token: str) -> httpx.Response:
+        return self.http.post("/api/v1/logout", headers=bearer(access_token))
+
+
+class Serving:
+    """The application in uvicorn, in a thread, on a free port."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        # Longer than clients keep a connection: who closes one first may reset the other's next request.
+        config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_keep_alive=PATIENCE_SECONDS)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
+        self._thread.start()
+        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def ask_to_stop(self) -> None:
+        self._server.should_exit = True
+
+    def join(self) -> None:
+        self._thread.join()
+        self._listener.close()
+
+
+@contextmanager
+def serve(app: FastAPI) -> Iterator[str]:
+    """Gives the base URL."""
+    serving = Serving(app)
+    try:
+        yield serving.base_url
+    finally:
+        serving.ask_to_stop()
+        serving.join()
+
+
+def _be_patient(app: FastAPI) -> None:
+    """On a busy machine a request waits; one that is turned away for that says nothing of the code."""
+    services = app.state.services
+    for threads in (
+        services.threads,
+        services.health_thread,
+        services.cleanup_thread,
+        services.fence._threads,
+    ):
+        threads._patience = PATIENCE_SECONDS
+
+
+MakeService = Callable[..., Api]
+
+
+class Services:
+    """Starts services with settings of their own, and stops them without waiting for that at each."""
+
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self._running: list[tuple[Serving, Api]] = []
+        self._stopping: list[Serving] = []
+
+    def start(self, *, clock: Clock = utc_now, **settings: Any) -> Api:
+        given = {"database_url": self._database_url} | settings
+        app = create_app(make_settings(**given), clock=clock)
+        _be_patient(app)
+        serving = Serving(app)
+        self._running.append((serving, Api(serving.base_url, app)))
+        return self._running[-1][1]
+
+    def ask_to_stop(self) -> None:
+        while self._running:
+            serving, api = self._running.pop()
+            api.http.close()
+            serving.ask_to_stop()
+            self._stopping.append(serving)
+
+    def join(self) -> None:
+        while self._stopping:
+            self._stopping.pop().join()

@@ -1,0 +1,44 @@
+"""What `/metrics` says."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.database import POOL_SIZE
+from tests.support.api import Api
+from tests.support.processes import Started
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+_POOLS = ("app_database_pool_size", ())
+
+
+def samples(exposition: str) -> Samples:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+    }
+
+
+def scrape(api: Api | Started) -> Samples:
+    response = api.http.get("/metrics") if isinstance(api, Api) else api.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    return samples(response.text)
+
+
+def requests(scraped: Samples, route: str) -> float:
+    """So many were answered."""
+    return sum(
+        value
+        for (name, labels), value in scraped.items()
+        if name == "http_request_duration_seconds_count" and ("route", route) in labels
+    )
+
+
+def workers_counted(started: Started) -> float:
+    return scrape(started)[_POOLS] / POOL_SIZE
+
+
+def whole(started: Started) -> Started:
+    """When both of its workers are there."""
+    started.serves().wait_for(lambda: workers_counted(started) == 2, "whole")
+    return started

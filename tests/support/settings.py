@@ -1,0 +1,33 @@
+"""Settings of the tests alone, for services in this process and for programs beside it."""
+
+import os
+from typing import Any
+
+from app.config import Settings
+
+SECRET_KEY = "a secret key of the tests, and of nothing else"
+NOWHERE = "postgresql://somebody:hidden-password@127.0.0.1:1/nowhere"
+"""A database that refuses to be connected to."""
+
+
+def make_settings(**values: Any) -> Settings:
+    defaults: dict[str, Any] = {
+        "environment": "development",
+        "secret_key": SECRET_KEY,
+        "bcrypt_rounds": 4,
+        "log_level": "ERROR",
+        "cleanup_interval_seconds": 0,  # a clock that a test has moved would end the sessions of others
+    }
+    return Settings(_env_file=None, **(defaults | values))
+
+
+def forget_settings() -> None:
+    """Whoever runs the tests may have some of the service's in their environment."""
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """For programs that a test starts: nothing of ours, so that they see the settings of the test alone."""
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {"PATH": "/usr/bin:/bin", **measured, **settings}
