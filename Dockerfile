@@ -48,7 +48,7 @@ COPY app app
 # What runs is read-only, and the base image's own library is not compiled: without this each start and each
 # health check compiles what they import of it.
 RUN python -m compileall -q alembic app && \
-    PYTHONDONTWRITEBYTECODE='' python -c "import app.cli, app.serve, urllib.request, uvicorn.main"
+    PYTHONDONTWRITEBYTECODE='' python -c "import app.cli.__main__, app.serve, urllib.request, uvicorn.main"
 USER 10001
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Kanban Auth Service" \

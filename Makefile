@@ -25,7 +25,7 @@ install: ## .venv as poetry.lock says; every target that needs it does this firs
 run: export ENVIRONMENT ?= development
 run: install ## start PostgreSQL, migrate, and serve on PORT (8000) with reload
 	@echo "Swagger UI: http://$(HOST):$(PORT)/docs   (Ctrl-C ends it)"
-	@$(BIN)/python -m app.devdb $(BIN)/python -m app.serve --host $(HOST) --port $(PORT) --reload --reload-dir app
+	@$(BIN)/python -m app.dev $(BIN)/python -m app.serve --host $(HOST) --port $(PORT) --reload --reload-dir app
 
 test: install ## the whole test suite, on a PostgreSQL of its own (or TEST_DATABASE_URL)
 	@$(BIN)/python -m pytest $(PARALLEL)
@@ -61,7 +61,7 @@ bench: install ## requests/s, latency and CPU beside their limits (several minut
 	@$(BIN)/python -m benchmarks.bench
 
 migration: install ## a revision from the models: make migration m="add boards"
-	@ENVIRONMENT=development $(BIN)/python -m app.devdb sh -c \
+	@ENVIRONMENT=development $(BIN)/python -m app.dev sh -c \
 		'$(BIN)/alembic upgrade head && $(BIN)/alembic revision --autogenerate -m "$(m)"'
 
 requirements: ## export poetry.lock to requirements/ (needs poetry and poetry-plugin-export)

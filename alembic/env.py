@@ -1,4 +1,4 @@
-"""Migrations: the address from the settings, one migrator at a time, no waiting on locks for ever."""
+"""Runs the migrations: URL from the settings, one process at a time, 10 s lock timeout for tables."""
 
 from alembic import context
 from sqlalchemy import create_engine, text
@@ -7,7 +7,7 @@ from sqlalchemy.pool import NullPool
 from app.config import load_settings
 from app.models import Base
 
-ADVISORY_LOCK = 6_051_220_107  # any number that nothing else in the database locks
+ADVISORY_LOCK = 6_051_220_107  # must differ from all other advisory locks in the database
 
 
 def run() -> None:

@@ -1,4 +1,4 @@
-"""Time is passed in, so that tests can move it."""
+"""The clock is a parameter, so that tests can control the time."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,12 +1,9 @@
-"""Settings: one frozen value, read from the environment and `.env`, checked at start."""
+"""Settings: an immutable object, read from the environment and `.env`, validated at startup."""
 
-import json
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     SecretStr,
@@ -17,47 +14,13 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+
+from app.setting_types import Origins, PostgresUrl
 
 MIN_SECRET_BYTES = 32
-
-
-def _split(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError:
-            raise ValueError("not a JSON list") from None
-    return [part for part in value.replace(",", " ").split() if part]
-
-
-def _origin(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-        raise ValueError(
-            "each origin looks like https://board.example.com, without a path; * is not possible"
-        )
-    return f"{parts.scheme}://{parts.netloc.lower()}"
-
-
-def _postgres_url(value: SecretStr) -> SecretStr:
-    try:
-        url = make_url(value.get_secret_value())
-    except (ArgumentError, ValueError):
-        raise ValueError("looks like postgresql://user:password@host:5432/database") from None
-    if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg2"):
-        raise ValueError("must begin with postgresql://")
-    return SecretStr(url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False))
-
-
-Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class Settings(BaseSettings):
@@ -71,7 +34,7 @@ class Settings(BaseSettings):
     )
 
     environment: Literal["production", "development"] = "production"
-    database_url: Annotated[SecretStr, AfterValidator(_postgres_url)]
+    database_url: PostgresUrl
     secret_key: SecretStr
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     jwt_issuer: str = Field(default="kanban-auth", min_length=1)
@@ -83,7 +46,7 @@ class Settings(BaseSettings):
     bcrypt_rounds: int = Field(default=12, ge=4, le=18)
     password_min_length: int = Field(default=8, ge=1, le=256)
     auth_cookies: bool = True
-    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)] = ()
+    cors_origins: Origins = ()
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v),
@@ -124,7 +87,7 @@ class Settings(BaseSettings):
 
     @property
     def json_logs(self) -> bool:
-        """`LOG_FORMAT`; when unset, text in development and JSON elsewhere."""
+        """`LOG_FORMAT`; if it is not set, text in development and JSON otherwise."""
         return self.log_format == "json" if self.log_format else not self.development
 
     @classmethod
@@ -141,15 +104,15 @@ class Settings(BaseSettings):
 
 
 class _DevelopmentDefaults(PydanticBaseSettingsSource):
-    """What development need not configure: an embedded PostgreSQL and a generated key."""
+    """Defaults in development: an embedded PostgreSQL and a generated key."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 — abstract
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 — the base class requires it
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         if self.current_state.get("environment") != "development":
             return {}
-        from app import devdb  # noqa: PLC0415 — a development dependency, and not on every platform
+        from app import devdb  # noqa: PLC0415 — a development dependency, not available on every platform
 
         defaults: dict[str, Any] = {}
         try:
@@ -167,7 +130,7 @@ class _DevelopmentDefaults(PydanticBaseSettingsSource):
 def load_settings() -> Settings:
     """Read the environment and `.env`.
 
-    Raises SystemExit (status 1) with one line per unusable variable; values are never shown.
+    Raises SystemExit (status 1) with one line per invalid variable; the lines contain no values.
     """
     try:
         return Settings()
@@ -182,7 +145,7 @@ def load_settings() -> Settings:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of a parent
+    except ModuleNotFoundError:  # the parent package is not installed
         return False
 
 

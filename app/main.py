@@ -1,4 +1,4 @@
-"""What `uvicorn app.main:app` loads."""
+"""The ASGI application that `uvicorn app.main:app` serves."""
 
 from app.application import create_app
 from app.config import load_settings

@@ -1,56 +1,61 @@
-"""The way to start in production: wait for the database, migrate it, become the server.
+"""Production entry point: waits for the database, migrates it, then replaces this process with uvicorn.
 
-python -m app.serve [OPTIONS OF UVICORN...]
+python -m app.serve [UVICORN_OPTIONS...]
 """
 
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Final, NoReturn
 
 import structlog
-from alembic import command
-from alembic.config import Config
 from psycopg2 import extensions, extras
 from sqlalchemy.exc import OperationalError
 
-from app import workers
 from app.config import Settings, load_settings
-from app.database import connect, explain
-from app.devdb import PROJECT
-from app.logs import configure_logging
+from app.database.engine import connect
+from app.database.failures import describe
+from app.database.migrations import upgrade_to_head
+from app.database.revisions import known_revisions
+from app.database.transactions import Database
+from app.services.operations.health import HealthService
+from app.telemetry import workers
+from app.telemetry.logs import configure_logging
 
-# What is being answered gets this long to end; orchestrators kill 10 s after their SIGTERM.
+# For requests in flight. Orchestrators send SIGKILL 10 s after SIGTERM.
 GRACE_SECONDS: Final = 8
+_LOG_CONFIG: Final = Path(__file__).with_name("uvicorn.json")
 
 log = structlog.get_logger()
 
 
 def main(options: list[str]) -> NoReturn:
-    """Raises SystemExit, with a line that says why, when the settings or the database are not usable."""
+    """Raises SystemExit with a one-line reason if the settings or the database are not usable."""
     settings = load_settings()
-    # As process 1 of a container we get no signal that we do not handle.
+    # Process 1 of a container receives only signals that it has a handler for.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     configure_logging(level=settings.log_level, json=settings.json_logs)
     if settings.web_concurrency > 1:
-        workers.join().leave()  # here it ends the start; a worker that cannot is started again and again
+        workers.join().leave()  # checks the shared folder before any worker starts
     if settings.run_migrations:
-        _wait_for_database(settings)
-        _migrate()
+        database = _wait_for_database(settings)
+        _migrate(HealthService(database, known_revisions()))
+        database.engine.dispose()
     os.environ["LOG_FORMAT"] = "json" if settings.json_logs else "text"
     os.environ["WEB_CONCURRENCY"] = str(settings.web_concurrency)
     server = [
         *(sys.executable, "-m", "uvicorn", "app.main:app", "--no-server-header"),
         *("--timeout-graceful-shutdown", str(GRACE_SECONDS)),
-        *("--log-config", str(PROJECT / "app" / "uvicorn.json")),
+        *("--log-config", str(_LOG_CONFIG)),
         *options,
     ]
     sys.stdout.flush()
     os.execv(server[0], server)
 
 
-def _wait_for_database(settings: Settings) -> None:
+def _wait_for_database(settings: Settings) -> Database:
     engine = connect(settings.database_url.get_secret_value())
     address = f"{engine.url.host or engine.url.query.get('host')}:{engine.url.port or 5432}"
     deadline = time.monotonic() + settings.database_wait_seconds
@@ -58,21 +63,26 @@ def _wait_for_database(settings: Settings) -> None:
     while True:
         try:
             with engine.connect():
-                break
+                return Database(engine)
         except OperationalError as error:
-            before, problem = problem, explain(error)
+            before, problem = problem, describe(error)
         if time.monotonic() > deadline:
             raise SystemExit(f"No database at {address} within {settings.database_wait_seconds} s: {problem}")
         if problem != before:
             log.warning("database.waiting", address=address, problem=problem)
         time.sleep(0.5)
-    engine.dispose()
 
 
-def _migrate() -> None:
-    # Patient, as a migration may take its time, but without it no signal is seen while libpq waits.
+def _migrate(health: HealthService) -> None:
+    schema = health.schema()
+    if schema.missing:
+        raise SystemExit(f"The database is not usable: {health.problem(schema)}")
+    if schema.is_newer and schema.revision is not None:
+        log.warning("migration.skipped", revision=schema.revision, reason="made by a newer release")
+        return
+    # No timeout, because a migration may take long. Unlike libpq's own wait, signals interrupt this one.
     extensions.set_wait_callback(extras.wait_select)
-    command.upgrade(Config(PROJECT / "alembic.ini"), "head")
+    upgrade_to_head()
 
 
 if __name__ == "__main__":

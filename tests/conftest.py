@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, Engine
 
-from app.security.passwords import PasswordScheme
+from app.security.passwords import PasswordHasher
+from app.telemetry.logs import configure_logging
 from tests.support import (
     PATIENCE_SECONDS,
     Api,
     EndedServer,
+    Lines,
     MakeDatabase,
     MakeService,
     OwnServer,
@@ -208,12 +210,21 @@ def busy_hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Once this is cleared, verifying a password takes until it is set."""
     free = threading.Event()
     free.set()
-    verify = PasswordScheme.verify
+    verify = PasswordHasher.verify
 
-    def wait_and_verify(self: PasswordScheme, password: str, hashed: str | None) -> bool:
+    def wait_and_verify(self: PasswordHasher, password: str, hashed: str | None) -> bool:
         assert free.wait(PATIENCE_SECONDS)
         return verify(self, password, hashed)
 
-    monkeypatch.setattr(PasswordScheme, "verify", wait_and_verify)
+    monkeypatch.setattr(PasswordHasher, "verify", wait_and_verify)
     yield free
     free.set()
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    lines = Lines()
+    monkeypatch.setattr("sys.stdout", lines)
+    yield lines
+    monkeypatch.undo()
+    configure_logging(level="ERROR", json=False)

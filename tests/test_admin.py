@@ -9,8 +9,8 @@ from sqlalchemy import Engine, select, text
 
 from app.models import User
 from app.models.users import Role
-from app.services.admin import UserFilter
-from app.services.users import ACCOUNT
+from app.services.accounts.admin import UserFilter
+from app.services.accounts.profile import ACCOUNT_COLUMNS
 from tests.support import (
     PASSWORD,
     Api,
@@ -333,7 +333,7 @@ def test_a_query_for_users_that_does_not_fit_is_refused(admin: Admin, query: str
 
 def test_a_page_of_users_reads_no_more_than_it_shows(fresh_database: Engine) -> None:
     """Whatever the filter: PostgreSQL's own account of the pages that it read."""
-    page = select(*ACCOUNT).where(User.id > 1000).order_by(User.id).limit(101)
+    page = select(*ACCOUNT_COLUMNS).where(User.id > 1000).order_by(User.id).limit(101)
     with fresh_database.connect() as connection:
         connection.execute(
             text(

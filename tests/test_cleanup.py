@@ -1,4 +1,4 @@
-"""Sessions that are over are deleted, in small bites, by one at a time, and never under somebody's hands."""
+"""Ended sessions are deleted in small batches, by one process at a time, and never while they are locked."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from app.services import cleanup
-from app.services.cleanup import CleanupService
-from tests.support import Api, MakeService, MovableClock, error_of, eventually
+from app.services.operations import cleanup
+from app.services.operations.cleanup import CleanupService
+from tests.support import Api, MakeService, MovableClock, error_of, eventually, metric_of
 
 DAYS = 30
 
@@ -24,14 +24,9 @@ def api(start_service: MakeService, fresh_database_url: str, clock: MovableClock
     return start_service(database_url=fresh_database_url, clock=clock)
 
 
-def service(api: Api) -> CleanupService:
-    found: CleanupService = api.services.cleanup
-    return found
-
-
-def swept(api: Api) -> int | None:
+def prune(api: Api) -> int | None:
     """The number of sessions."""
-    result = service(api).sweep()
+    result = api.operator.cleanup.prune()
     return None if result is None else result.sessions
 
 
@@ -49,13 +44,13 @@ def test_a_session_past_its_end_goes_and_its_token_stays_invalid(
     live = api.log_in(email)
     clock.move(days=4)
 
-    assert swept(api) == 1
+    assert prune(api) == 1
 
     assert left(fresh_database) == 1
     assert error_of(api.refresh(over["refresh_token"])) == (401, "invalid_refresh_token")
     assert api.refresh(live["refresh_token"]).status_code == 200
-    assert api.metric("app_sessions_purged_total") == 1
-    assert api.metric("app_sessions_live") == 1
+    assert metric_of(api.operator, "app_sessions_purged_total") == 1
+    assert metric_of(api.operator, "app_sessions_live") == 1
 
 
 def test_an_ended_session_stays_for_its_retention(
@@ -67,13 +62,13 @@ def test_an_ended_session_stays_for_its_retention(
     api.log_out(api.log_in()["access_token"])
 
     clock.move(days=DAYS, seconds=-1)
-    assert swept(api) == 0
+    assert prune(api) == 0
     clock.move(seconds=1)
-    assert swept(api) == 1
+    assert prune(api) == 1
     assert left(fresh_database) == 0
 
 
-def test_a_sweep_deletes_in_bites_until_nothing_is_left(
+def test_pruning_goes_in_batches_until_nothing_is_left(
     api: Api, fresh_database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.log_in()
@@ -84,25 +79,23 @@ def test_a_sweep_deletes_in_bites_until_nothing_is_left(
                 " SELECT gen_random_uuid(), user_id, token_id, created_at, created_at - interval '1 day'"
                 " FROM refresh_tokens, generate_series(1, :number)"
             ),
-            {"number": 2 * cleanup.BITE + 7},
+            {"number": 2 * cleanup.BATCH_SIZE + 7},
         )
-    bites: list[int] = []
-    original = CleanupService._bite
+    batches: list[int | None] = []
+    original = CleanupService._prune_batch
 
-    def bite(self: CleanupService, statement: Any, parameters: Any) -> int:
-        bites.append(original(self, statement, parameters))
-        return bites[-1]
+    def prune_batch(self: CleanupService, statement: Any, parameters: Any) -> int | None:
+        batches.append(original(self, statement, parameters))
+        return batches[-1]
 
-    monkeypatch.setattr(CleanupService, "_bite", bite)
+    monkeypatch.setattr(CleanupService, "_prune_batch", prune_batch)
 
-    assert swept(api) == 2 * cleanup.BITE + 7
-    assert bites == [cleanup.BITE, cleanup.BITE, 7, 0]
+    assert prune(api) == 2 * cleanup.BATCH_SIZE + 7
+    assert batches == [cleanup.BATCH_SIZE, cleanup.BATCH_SIZE, 7, 0]
     assert left(fresh_database) == 1
 
 
-def test_a_sweep_leaves_a_row_in_somebodys_hands_alone(
-    api: Api, clock: MovableClock, fresh_database: Engine
-) -> None:
+def test_pruning_leaves_a_locked_row_alone(api: Api, clock: MovableClock, fresh_database: Engine) -> None:
     email = api.new_user()
     for _ in range(3):
         api.log_in(email)
@@ -110,36 +103,36 @@ def test_a_sweep_leaves_a_row_in_somebodys_hands_alone(
 
     with fresh_database.execution_options(isolation_level="READ COMMITTED").connect() as other:
         other.execute(text("SELECT id FROM refresh_tokens LIMIT 1 FOR UPDATE"))
-        assert swept(api) == 2
-    assert swept(api) == 1
+        assert prune(api) == 2
+    assert prune(api) == 1
     assert left(fresh_database) == 0
 
 
-def test_there_is_one_sweep_at_a_time(api: Api, clock: MovableClock, fresh_database: Engine) -> None:
+def test_one_process_prunes_at_a_time(api: Api, clock: MovableClock, fresh_database: Engine) -> None:
     api.log_in()
     clock.move(days=8)
 
     with fresh_database.execution_options(isolation_level="READ COMMITTED").connect() as other:
         other.execute(text(f"SELECT pg_advisory_xact_lock({cleanup.ADVISORY_LOCK})"))
-        assert swept(api) is None
+        assert prune(api) is None
         assert left(fresh_database) == 1
-    assert swept(api) == 1
+    assert prune(api) == 1
 
 
-def test_four_sweeps_at_once_delete_each_row_once(api: Api, clock: MovableClock) -> None:
+def test_four_that_prune_at_once_delete_each_row_once(api: Api, clock: MovableClock) -> None:
     email = api.new_user()
     for _ in range(20):
         api.log_in(email)
     clock.move(days=8)
 
     with ThreadPoolExecutor(4) as threads:
-        sweeps = [threads.submit(swept, api) for _ in range(4)]
+        pruned = [threads.submit(prune, api) for _ in range(4)]
 
-    assert sum(each.result() or 0 for each in sweeps) == 20
-    assert api.metric("app_sessions_purged_total") == 20
+    assert sum(each.result() or 0 for each in pruned) == 20
+    assert metric_of(api.operator, "app_sessions_purged_total") == 20
 
 
-def test_the_service_sweeps_by_itself(
+def test_the_service_prunes_by_itself(
     start_service: MakeService, fresh_database_url: str, fresh_database: Engine
 ) -> None:
     start_service(database_url=fresh_database_url).log_in()
@@ -152,7 +145,7 @@ def test_the_service_sweeps_by_itself(
     assert left(fresh_database) == 0
 
 
-def test_an_outage_does_not_end_the_sweeps(
+def test_an_outage_does_not_end_the_pruning(
     start_service: MakeService, fresh_database_url: str, fresh_database: Engine
 ) -> None:
     cleaning = start_service(database_url=fresh_database_url, cleanup_interval_seconds=1)
@@ -172,6 +165,6 @@ def test_the_retention_of_ended_sessions_is_a_setting(
     api = start_service(database_url=fresh_database_url, clock=clock, revoked_session_retention_days=0)
     api.log_out(api.log_in()["access_token"])
 
-    assert api.services.cleanup.sessions_kept == timedelta(0)
-    assert swept(api) == 1
+    assert api.container.cleanup.sessions_kept == timedelta(0)
+    assert prune(api) == 1
     assert left(fresh_database) == 0

@@ -15,8 +15,8 @@ import structlog
 from sqlalchemy import Engine, event, text
 
 from app.devdb import PROJECT
-from app.services import doctor
-from app.services.doctor import DoctorService, Finding
+from app.services.operations import doctor
+from app.services.operations.doctor import Finding
 from tests.support import (
     NOWHERE,
     PASSWORD,
@@ -94,8 +94,7 @@ def test_settings_that_are_not_usable_end_every_command() -> None:
 
 
 def findings(start_service: MakeService, clock: Any = None, **settings: Any) -> dict[str, Finding]:
-    services = start_service(**({"clock": clock} if clock else {}), **settings).services
-    examined = DoctorService(services.settings, services.health.db, services.health, services.clock).examine()
+    examined = start_service(**({"clock": clock} if clock else {}), **settings).operator.doctor.examine()
     return {finding.subject: finding for finding in examined}
 
 
@@ -385,3 +384,43 @@ def test_a_command_leaves_the_logs_of_this_process_alone(run: RunCommand) -> Non
     assert run("users", "list").returncode == 0
 
     assert (structlog.get_config(), logging.getLogger().handlers, logging.getLogger().level) == before
+
+
+def test_a_schema_of_another_project_is_a_fault(
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    with fresh_database.connect() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'unknown'"))
+        connection.execute(text("ALTER TABLE users RENAME hashed_password TO password"))
+
+    finding = findings(start_service, database_url=fresh_database_url)["schema"]
+
+    assert finding.verdict == "fault"
+    assert "lacks users.hashed_password" in finding.text
+
+
+def test_a_read_only_database_is_a_fault(
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    with fresh_database.connect() as connection:
+        name = connection.scalar(text("SELECT current_database()"))
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+
+    assert findings(start_service, database_url=fresh_database_url)["schema"].verdict == "fault"
+
+
+@pytest.mark.process
+def test_the_commands_load_no_web_framework() -> None:
+    program = (
+        "import sys\n"
+        "try:\n    import app.cli.__main__ as commands; commands.cli(['--help'])\n"
+        "finally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT, env=clean_environment(), capture_output=True, check=True, text=True,
+    )  # fmt: skip
+
+    assert "doctor" in ended.stdout
+    assert {"app.container", "typer"} <= set(ended.stderr.split())
+    assert {"fastapi", "starlette", "uvicorn"}.isdisjoint(ended.stderr.split())

@@ -2,14 +2,21 @@
 
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import DBAPIError
 
-from app import database
 from app.application import create_app
-from app.database import Database, connect, retry_conflicts, sqlstate
+from app.database import engine as pools
+from app.database import waiting
+from app.database.engine import connect
+from app.database.failures import sqlstate
+from app.database.transactions import Database, retry_conflicts
 from app.errors import DatabaseUnavailable
 from tests.support import (
     HEALTH,
@@ -120,7 +127,7 @@ def test_a_server_that_became_a_standby_costs_the_whole_pool(database_url: str) 
 def test_a_server_that_accepts_and_says_nothing_is_given_up(
     start_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "SILENCE_TIMEOUT_SECONDS", 3600)
+    monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", 3600)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         api = start_service(database_url=f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/auth")
         response = api.http.get(HEALTH)  # while the other still says nothing
@@ -129,7 +136,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(
 
 
 def test_a_connection_to_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "SILENCE_TIMEOUT_SECONDS", 3600)
+    monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", 3600)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         db = Database(connect(f"postgresql+psycopg2://u:p@127.0.0.1:{silent.getsockname()[1]}/auth"))
         hang_up = threading.Timer(PATIENCE_SECONDS, silent.close)
@@ -144,7 +151,7 @@ def test_a_connection_to_a_server_that_says_nothing_is_given_up(monkeypatch: pyt
 def test_a_frozen_server_is_given_up(
     start_service: MakeService, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "SILENCE_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", 0.5)
     api = start_service(database_url=own_server.url)
     pair = api.log_in()
 
@@ -157,7 +164,7 @@ def test_a_frozen_server_is_given_up(
 
 
 def test_a_slow_statement_is_cancelled(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "STATEMENT_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(waiting, "STATEMENT_TIMEOUT_SECONDS", 1)
     db = Database(connect(database_url))
 
     with pytest.raises(DatabaseUnavailable) as caught:
@@ -169,9 +176,8 @@ def test_a_slow_statement_is_cancelled(database_url: str, monkeypatch: pytest.Mo
 
 
 def test_no_connection_free_is_503(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "POOL_SIZE", 1)
-    monkeypatch.setattr(database, "POOL_TIMEOUT_SECONDS", 0.1)
-    db = Database(connect(database_url))
+    monkeypatch.setattr(pools, "POOL_TIMEOUT_SECONDS", 0.1)
+    db = Database(connect(database_url, size=1))
 
     with db.engine.connect(), pytest.raises(DatabaseUnavailable):
         db.execute(PROBE)
@@ -266,11 +272,10 @@ def test_a_burst_over_the_pool_is_served(api: Api) -> None:
 
 
 def test_a_locked_table_stops_neither_health_nor_the_queue(
-    start_service: MakeService, engine: Engine
+    start_service: MakeService, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pools, "POOL_TIMEOUT_SECONDS", 0.5)
     api = start_service()
-    services = api.services
-    services.threads._patience = 0.5
     pair = api.log_in()
 
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as holder:
@@ -291,4 +296,121 @@ def test_an_application_serves_again_after_it_was_shut_down(database_url: str) -
             api = Api(base_url, app)
             assert api.http.get(HEALTH).status_code == 200
             assert api.me(api.log_in()["access_token"]).status_code == 200
-            api.http.close()
+            api.close()
+
+
+@pytest.mark.parametrize("moment", ["BEGIN", "INSERT INTO users", "COMMIT"])
+def test_a_connection_that_breaks_within_a_transaction_is_503_and_costs_no_other_request(
+    start_service: MakeService, engine: Engine, moment: str
+) -> None:
+    api = start_service()
+    api.new_user()
+    broken: list[Any] = []
+
+    def break_connection(connection: Connection, _: object, statement: str, *__: object) -> None:
+        if statement.startswith(moment) and not broken:
+            driver: Any = connection.connection.driver_connection
+            with engine.connect() as other:
+                broken.append(
+                    other.scalar(
+                        text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": driver.info.backend_pid}
+                    )
+                )
+
+    event.listen(api.container.resources.requests.engine, "before_cursor_execute", break_connection)
+    response = api.register()
+
+    assert broken == [True]
+    assert error_of(response) == (503, "unavailable")
+    assert [api.register().status_code for _ in range(3)] == [201] * 3
+    assert api.metric("app_database_pool_in_use") == 0
+
+
+def test_a_connection_that_broke_unnoticed_costs_nobody_a_request(start_service: MakeService) -> None:
+    api = start_service()
+    idle: list[Any] = []
+    event.listen(
+        api.container.resources.requests.engine, "checkin", lambda connection, _: idle.append(connection)
+    )
+    token = api.log_in()["access_token"]
+    idle[-1].close()  # as psycopg2 does after a failure
+
+    assert api.me(token).status_code == 200
+
+
+def test_a_transaction_costs_its_statements_begin_and_commit(start_service: MakeService) -> None:
+    api = start_service()
+    api.new_user()
+    statements: list[str] = []
+    watched = api.container.resources.requests.engine
+    event.listen(watched, "before_cursor_execute", lambda *seen: statements.append(seen[2].split()[0]))
+
+    assert api.register().status_code == 201
+
+    assert statements == ["BEGIN", "INSERT", "INSERT", "COMMIT"]
+
+
+def test_what_a_transaction_leads_to_happens_after_its_commit_and_never_without(
+    make_database: MakeDatabase,
+) -> None:
+    db = Database(connect(make_database()))
+    db.execute(text("CREATE TABLE numbers (n int)"))
+    seen: list[int] = []
+
+    def count() -> None:
+        seen.append(len(db.execute(text("SELECT n FROM numbers"))))
+
+    with db.transaction() as transaction:
+        transaction.execute(text("INSERT INTO numbers VALUES (1)"))
+        transaction.after_commit(count)
+        assert seen == []
+    with suppress(ZeroDivisionError), db.transaction() as transaction:
+        transaction.after_commit(count)
+        raise ZeroDivisionError
+
+    assert seen == [1]
+    db.engine.dispose()
+
+
+def test_a_host_name_that_resolves_slowly_stops_no_other_request(
+    start_service: MakeService, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = start_service()
+    token = api.log_in()["access_token"]
+    resolved, resolving = threading.Event(), threading.Event()
+    connect_now = PGDialect_psycopg2.connect
+
+    def resolve_first(*arguments: Any, **parameters: Any) -> Any:
+        resolving.set()
+        assert resolved.wait(PATIENCE_SECONDS)
+        return connect_now(*arguments, **parameters)
+
+    monkeypatch.setattr(PGDialect_psycopg2, "connect", resolve_first)
+    with ThreadPoolExecutor(1) as threads:
+        me = threads.submit(slow.me, token)
+        assert resolving.wait(PATIENCE_SECONDS)
+        live = slow.http.get(LIVE).status_code
+        resolved.set()
+
+        assert (live, me.result().status_code) == (200, 200)
+
+
+def test_a_statement_that_is_cancelled_gives_its_connection_up(
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    api = start_service(database_url=patient(fresh_database_url))
+    assert api.http.get(HEALTH).status_code == 200
+    backends = text(
+        "SELECT array_agg(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'kanban-auth'"
+    )
+
+    with fresh_database.connect().execution_options(isolation_level="READ COMMITTED") as holder:
+        (before,) = holder.scalar(backends)
+        holder.execute(text("LOCK TABLE alembic_version"))
+        assert api.http.get(HEALTH).status_code == 503  # within its own time-out, and that is shorter
+        holder.rollback()
+
+    assert api.http.get(HEALTH).status_code == 200
+    with fresh_database.connect() as connection:
+        assert before not in connection.scalar(backends)

@@ -29,7 +29,7 @@ def initialized() -> Iterator[Path]:
     """Where a server has been: to make a data directory takes seconds, to copy it does not."""
     with tempfile.TemporaryDirectory(prefix="kanban-auth-") as folder:
         devdb.attach(Path(folder))
-        devdb.detach(Path(folder), patience=PATIENCE_SECONDS)
+        devdb.detach(Path(folder), timeout=PATIENCE_SECONDS)
         yield Path(folder)
 
 
@@ -81,7 +81,7 @@ def test_the_data_of_the_embedded_server_survives_a_restart(data: Path) -> None:
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)
         connection.close()
-        devdb.detach(data, patience=PATIENCE_SECONDS)
+        devdb.detach(data, timeout=PATIENCE_SECONDS)
         assert servers(data) == []
 
 
@@ -119,20 +119,20 @@ def test_an_embedded_server_whose_keeper_was_killed_is_taken_over(data: Path) ->
     assert len(servers(data)) == 1
 
     devdb.attach(data)
-    devdb.detach(data, patience=PATIENCE_SECONDS)
+    devdb.detach(data, timeout=PATIENCE_SECONDS)
 
     assert servers(data) == []
 
 
 def test_a_stale_process_number_is_no_embedded_server(data: Path) -> None:
     devdb.attach(data)
-    devdb.detach(data, patience=PATIENCE_SECONDS)
+    devdb.detach(data, timeout=PATIENCE_SECONDS)
     (data / "pg" / "postmaster.pid").write_text(
         f"{os.getpid()}\n{data}/pg\n1\n5432\n{data}/pg\n\n  1 1\nready   \n", encoding="utf-8"
     )
 
     psycopg2.connect(devdb.attach(data)).close()
-    devdb.detach(data, patience=PATIENCE_SECONDS)
+    devdb.detach(data, timeout=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("name", ["with a space", "x" * 100])
@@ -140,7 +140,7 @@ def test_the_embedded_server_runs_in_any_path(empty: Path, name: str) -> None:
     folder = empty / name
 
     psycopg2.connect(devdb.attach(folder)).close()
-    devdb.detach(folder, patience=PATIENCE_SECONDS)
+    devdb.detach(folder, timeout=PATIENCE_SECONDS)
 
 
 def test_an_embedded_server_that_does_not_start_says_why(empty: Path) -> None:
@@ -159,7 +159,7 @@ def test_the_development_key_is_made_once_and_kept_to_ourselves(empty: Path) -> 
 
 def run_command(environment: dict[str, str], *command: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "app.devdb", *command],
+        [sys.executable, "-m", "app.dev", *command],
         cwd=devdb.PROJECT, env=environment, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 

@@ -91,7 +91,7 @@ def test_an_error_that_nobody_foresaw_leaks_nothing(database_url: str) -> None:
     assert "marked" not in response.text
     assert response.headers["x-request-id"]
     assert response.headers["access-control-allow-origin"] == "https://board.example.com"
-    counted = app.state.services.metrics.registry.get_sample_value(
+    counted = app.state.container.metrics.registry.get_sample_value(
         "http_request_duration_seconds_count", {"method": "GET", "route": "/broken", "status": "500"}
     )
     assert counted == 1

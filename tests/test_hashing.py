@@ -1,17 +1,19 @@
-"""Hashing is fenced: in number, in waiting, and away from everything else."""
+"""Hashing is bounded: in number, in waiting, and away from everything else."""
 
 import asyncio
-import contextvars
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from app.errors import HashingQueueFull
-from app.metrics import Metrics
-from app.services.passwords import QUEUE_PER_SLOT, HashingFence
+from app.greenlets import run_in_greenlet
+from app.security.passwords import PasswordHasher
+from app.services.protection.hashing import QUEUE_PER_THREAD, HashingPool
+from app.telemetry.metrics import Metrics
 from tests.support import (
     PASSWORD,
     PATIENCE_SECONDS,
@@ -23,17 +25,25 @@ from tests.support import (
     new_email,
 )
 
+Work = Callable[[], object]
+
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(session_end_reasons=(), version="test")
+    return Metrics(revocation_reasons=(), version="test")
 
 
 @pytest.fixture
-def fence(metrics: Metrics) -> Iterator[HashingFence]:
-    fence = HashingFence(workers=1, metrics=metrics)
-    yield fence
-    fence.close()
+def hashing(metrics: Metrics) -> Iterator[HashingPool]:
+    pool = HashingPool(PasswordHasher(4), metrics.hashing, workers=1)
+    yield pool
+    pool.close()
+
+
+def hash_with(hashing: HashingPool, work: Work, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes each hash do this work. Gives a coroutine function that hashes in a greenlet."""
+    monkeypatch.setattr(PasswordHasher, "hash", lambda *_: work())
+    return lambda: run_in_greenlet(hashing.hash, PASSWORD)
 
 
 def cores() -> int:
@@ -41,13 +51,16 @@ def cores() -> int:
 
 
 def test_the_cores_for_hashing_are_shared_out_among_the_workers(metrics: Metrics) -> None:
-    slots = [HashingFence(workers=workers, metrics=metrics).slots for workers in (1, cores(), 1000)]
+    hasher = PasswordHasher(4)
+    sizes = [HashingPool(hasher, metrics.hashing, workers=each).size for each in (1, cores(), 1000)]
 
-    assert slots == [cores(), 1, 1]
+    assert sizes == [cores(), 1, 1]
 
 
-def test_no_more_than_one_hash_a_core_at_a_time(fence: HashingFence) -> None:
-    full = threading.Barrier(fence.slots + 1)
+def test_no_more_than_one_hash_a_core_at_a_time(
+    hashing: HashingPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = threading.Barrier(hashing.size + 1)
     running = 0
     most = 0
     lock = threading.Lock()
@@ -61,65 +74,69 @@ def test_no_more_than_one_hash_a_core_at_a_time(fence: HashingFence) -> None:
         with lock:
             running -= 1
 
+    hash_once = hash_with(hashing, work, monkeypatch)
+
     async def flood() -> None:
         rounds = 5
-        tasks = [asyncio.ensure_future(fence.run(work)) for _ in range(fence.slots * rounds)]
+        tasks = [asyncio.ensure_future(hash_once()) for _ in range(hashing.size * rounds)]
         for _ in range(rounds):
             await asyncio.to_thread(full.wait)
         await asyncio.gather(*tasks)
 
     asyncio.run(flood())
 
-    assert most == fence.slots
+    assert most == hashing.size
 
 
 def test_past_the_queue_hashing_is_refused_at_once_and_later_taken_again(
-    fence: HashingFence, metrics: Metrics
+    hashing: HashingPool, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
+    hash_once = hash_with(hashing, go.wait, monkeypatch)
 
     async def flood() -> None:
-        tasks = [asyncio.ensure_future(fence.run(go.wait)) for _ in range(fence.slots * (1 + QUEUE_PER_SLOT))]
+        most = hashing.size * (1 + QUEUE_PER_THREAD)
+        tasks = [asyncio.ensure_future(hash_once()) for _ in range(most)]
         await asyncio.sleep(0)
-        assert metrics.registry.get_sample_value("app_password_hash_queue") == fence.slots * QUEUE_PER_SLOT
+        queued = metrics.registry.get_sample_value("app_password_hash_queue")
+        assert queued == hashing.size * QUEUE_PER_THREAD
         try:
             with pytest.raises(HashingQueueFull):
-                await asyncio.wait_for(fence.run(go.wait), PATIENCE_SECONDS)
+                await asyncio.wait_for(hash_once(), PATIENCE_SECONDS)
         finally:
             go.set()
         await asyncio.gather(*tasks)
-        assert await fence.run(go.wait)
+        assert await hash_once()
 
     asyncio.run(flood())
 
     assert metrics.registry.get_sample_value("app_password_hash_queue") == 0
 
 
-def test_hashing_knows_its_request(fence: HashingFence) -> None:
-    request_id = contextvars.ContextVar("request_id", default="none")
-
-    async def ask() -> str:
-        request_id.set("abc")
-        return await fence.run(request_id.get)
-
-    assert asyncio.run(ask()) == "abc"
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities belong to processes elsewhere")
-def test_hashing_yields_to_everything_else(fence: HashingFence) -> None:
+def test_hashing_yields_to_everything_else(hashing: HashingPool, monkeypatch: pytest.MonkeyPatch) -> None:
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    assert asyncio.run(fence.run(niceness)) > niceness()
+    hash_once = hash_with(hashing, niceness, monkeypatch)
+
+    async def hash_in_a_task() -> Any:
+        return await hash_once()
+
+    assert asyncio.run(hash_in_a_task()) > niceness()
+
+
+def test_at_the_command_line_it_hashes_where_it_is_called(hashing: HashingPool) -> None:
+    assert hashing.verify(PASSWORD, hashing.hash(PASSWORD))
+    assert hashing._executor is None
 
 
 def test_a_full_hashing_queue_is_503_and_leaves_other_requests_alone(
     start_service: MakeService, api: Api, busy_hashing: threading.Event
 ) -> None:
     busy = start_service()
-    fence = busy.services.fence
     email, access_token = api.new_user(), api.log_in()["access_token"]
-    most = fence.slots * (1 + QUEUE_PER_SLOT)
+    most = busy.container.resources.hashing.limit
 
     def call(index: int) -> tuple[int, str]:
         if index:
@@ -139,10 +156,31 @@ def test_a_full_hashing_queue_is_503_and_leaves_other_requests_alone(
     assert busy.token(email).status_code == 200
 
 
+def test_who_waits_for_a_hash_holds_no_connection(
+    start_service: MakeService, api: Api, busy_hashing: threading.Event
+) -> None:
+    busy = start_service()
+    email = api.new_user()
+    number = busy.container.resources.hashing.limit // 2
+
+    def call(index: int) -> float:
+        if index:
+            return busy.token(email).status_code
+        eventually(lambda: busy.container.resources.hashing.in_flight == number)
+        in_use = busy.metric("app_database_pool_in_use")
+        busy_hashing.set()
+        return in_use
+
+    busy_hashing.clear()
+    in_use, *statuses = at_once(number + 1, call)
+
+    assert in_use == 0
+    assert set(statuses) == {200}
+
+
 def test_an_invalid_request_does_not_wait_for_a_hash(start_service: MakeService) -> None:
     busy = start_service(bcrypt_rounds=4)
-    fence = busy.services.fence
-    fence._threads.admitted = fence._limit
+    busy.container.resources.hashing.in_flight = busy.container.resources.hashing.limit
 
     full = busy.http.post("/api/v1/users/", json={"email": new_email(), "password": PASSWORD})
     short = busy.register(password="short")

@@ -5,7 +5,7 @@ import pytest
 from jose import jwt
 from sqlalchemy import Engine, text
 
-from app.security.passwords import PasswordScheme
+from app.security.passwords import PasswordHasher
 from tests.support import PASSWORD, SECRET_KEY, Api, MakeService, at_once, error_of, new_email
 
 
@@ -131,9 +131,9 @@ def test_every_refused_login_costs_one_hash(api: Api, engine: Engine) -> None:
 
 
 def test_a_password_nobody_has_is_as_slow_to_refuse_as_a_wrong_one() -> None:
-    scheme = PasswordScheme(rounds=5)
+    scheme = PasswordHasher(rounds=5)
 
-    assert scheme._nobodys_hash[:24] == scheme.hash(PASSWORD)[:24]  # the same algorithm and cost
+    assert scheme._decoy_hash[:24] == scheme.hash(PASSWORD)[:24]  # the same algorithm and cost
     assert scheme.verify(PASSWORD, None) is False
 
 
@@ -184,7 +184,7 @@ def test_a_hash_with_fewer_rounds_is_replaced_at_the_next_login(
 ) -> None:
     api = start_service(bcrypt_rounds=5)
     email = api.new_user()
-    set_hash(engine, email, PasswordScheme(4).hash(PASSWORD))
+    set_hash(engine, email, PasswordHasher(4).hash(PASSWORD))
 
     api.log_in(email)
 
@@ -193,7 +193,7 @@ def test_a_hash_with_fewer_rounds_is_replaced_at_the_next_login(
 
 def test_a_hash_with_more_rounds_is_kept(api: Api, engine: Engine) -> None:
     email = api.new_user()
-    strong = PasswordScheme(6).hash(PASSWORD)
+    strong = PasswordHasher(6).hash(PASSWORD)
     set_hash(engine, email, strong)
 
     api.log_in(email)

@@ -1,22 +1,19 @@
-import io
 import json
 import logging
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import structlog
 from sqlalchemy import text
 
-from app.cli import OPERATOR
-from app.logs import configure_logging
+from app.cli.running import OPERATOR
 from app.models.users import Role
 from tests.support import (
     NOWHERE,
     PASSWORD,
     Api,
     EndedServer,
+    Lines,
     MakeService,
     bearer,
     browser,
@@ -25,27 +22,6 @@ from tests.support import (
 )
 
 SECRET_AGENT = "marked-user-agent"
-
-
-class Lines(io.StringIO):
-    """Standard output, as the service has written it."""
-
-    @property
-    def lines(self) -> list[str]:
-        return self.getvalue().splitlines()
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        events = map(json.loads, self.lines)
-        return [event for event in events if event["event"] == name]
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
-    lines = Lines()
-    monkeypatch.setattr("sys.stdout", lines)
-    yield lines
-    monkeypatch.undo()
-    configure_logging(level="ERROR", json=False)
 
 
 @pytest.fixture
@@ -167,7 +143,7 @@ def test_a_failure_is_logged_once_with_its_request_id(
     def fail(*_: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("app.metrics.Metrics.exposition", fail)
+    monkeypatch.setattr("app.telemetry.metrics.Metrics.exposition", fail)
     response = logged.http.get("/metrics")
 
     assert response.status_code == 500
@@ -202,7 +178,7 @@ def test_development_logs_are_text(
 def test_an_admins_action_is_one_line_of_the_log_with_its_name(logged: Api, lines: Lines) -> None:
     user_id = logged.register().json()["id"]
 
-    logged.services.admin.change(OPERATOR, user_id, role=Role.GUEST, is_active=False)
+    logged.operator.admin.change(OPERATOR, user_id, role=Role.GUEST, is_active=False)
 
     for action in ("role_changed", "user_disabled"):
         (event,) = [each for each in lines.events("admin.action") if each["action"] == action]

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from app import database, workers
-from app.application import DATABASE_THREADS, VERSION
-from app.database import POOL_SIZE
-from app.services.passwords import QUEUE_PER_SLOT
-from app.workers import FOLDER_VARIABLE
+from app.container import VERSION
+from app.database import waiting
+from app.database.engine import POOL_SIZE, REQUEST_CONNECTIONS
+from app.services.protection.hashing import QUEUE_PER_THREAD
+from app.telemetry import workers
+from app.telemetry.workers import FOLDER_VARIABLE
 from tests.support import (
     HEALTH,
     LIVE,
@@ -115,18 +116,18 @@ def test_a_failing_database_is_counted_by_class(start_service: MakeService, engi
 def test_requests_that_wait_for_the_database_are_counted(
     start_service: MakeService, database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "SILENCE_TIMEOUT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", PATIENCE_SECONDS)
     api = start_service(database_url=patient(database_url))
     token = api.log_in()["access_token"]
     isolated = engine.execution_options(isolation_level="READ COMMITTED")
     with isolated.connect() as connection:
         connection.execute(text("LOCK TABLE users"))
-        with ThreadPoolExecutor(6) as threads:
-            calls = [threads.submit(api.me, token) for _ in range(6)]
+        with ThreadPoolExecutor(REQUEST_CONNECTIONS + 4) as threads:
+            calls = [threads.submit(api.me, token) for _ in range(REQUEST_CONNECTIONS + 4)]
             eventually(
                 lambda: (
-                    api.metric("app_database_pool_waiting") == 6 - DATABASE_THREADS
-                    and api.metric("app_database_pool_in_use") == DATABASE_THREADS
+                    api.metric("app_database_pool_waiting") == 4
+                    and api.metric("app_database_pool_in_use") == REQUEST_CONNECTIONS
                 )
             )
             connection.rollback()
@@ -190,11 +191,11 @@ def test_a_metrics_folder_that_nobody_holds_is_emptied(
     (first.folder / "counter_7.db").touch()
     second = workers.join()
 
-    assert (first.place, second.place) == (0, 1)
+    assert (first.index, second.index) == (0, 1)
     assert (first.folder / "counter_7.db").exists()
-    assert [first.is_alive(place) for place in range(3)] == [True, True, False]
+    assert [first.is_alive(index) for index in range(3)] == [True, True, False]
     second.leave()
-    assert [first.is_alive(place) for place in range(3)] == [True, False, False]
+    assert [first.is_alive(index) for index in range(3)] == [True, False, False]
     first.leave()
     assert not first.folder.exists()
 
@@ -253,8 +254,8 @@ def test_a_token_guards_the_metrics_where_there_is_one(start_service: MakeServic
 def test_a_full_hashing_queue_is_counted(start_service: MakeService, busy_hashing: threading.Event) -> None:
     api = start_service()
     limit = int(api.metric("app_password_hash_queue_limit"))
-    assert limit >= QUEUE_PER_SLOT
-    slots = limit // QUEUE_PER_SLOT
+    assert limit >= QUEUE_PER_THREAD
+    slots = limit // QUEUE_PER_THREAD
 
     def call(index: int) -> int:
         if index:

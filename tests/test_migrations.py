@@ -9,6 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 
+from app.database.revisions import known_revisions
 from app.devdb import PROJECT
 from app.models import Base
 from tests.support import PATIENCE_SECONDS, SECRET_KEY, MakeDatabase, alembic_config, clean_environment
@@ -116,3 +117,11 @@ def test_the_sql_of_the_migrations_can_be_read_without_a_database() -> None:
     command.upgrade(config, "head", sql=True)
 
     assert "CREATE TABLE refresh_tokens" in config.output_buffer.getvalue()
+
+
+def test_the_code_knows_the_revisions_that_alembic_knows() -> None:
+    script = ScriptDirectory.from_config(alembic_config("unused"))
+    revisions = [revision.revision for revision in script.walk_revisions()]
+
+    assert known_revisions() == tuple(reversed(revisions))
+    assert len(revisions) >= 2

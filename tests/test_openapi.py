@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app.application import NEW_PASSWORDS
-from app.cli import OPERATOR
+from app.cli.running import OPERATOR
+from app.http.openapi import NEW_PASSWORDS
 from app.models.users import Role
 from tests.support import Api, MakeDatabase, MakeService, bearer
 from tests.test_routes import ADMIN, PUBLIC, USER
@@ -176,8 +176,8 @@ def playground(start_lasting_service: MakeService, make_database: MakeDatabase) 
 @pytest.fixture(scope="module")
 def admin_token(playground: Api) -> str:
     email = playground.new_user()
-    found = playground.services.admin.find(email)
-    playground.services.admin.change(OPERATOR, found.id, role=Role.ADMIN)
+    found = playground.operator.admin.find(email)
+    playground.operator.admin.change(OPERATOR, found.id, role=Role.ADMIN)
     token: str = playground.log_in(email)["access_token"]
     return token
 

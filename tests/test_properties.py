@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.security.emails import normalize_email
-from app.security.passwords import PasswordScheme, normalize_password
+from app.security.passwords import PasswordHasher, normalize_password
 from tests.support import PASSWORD, Api
 
 relaxed = settings(
@@ -75,7 +75,7 @@ def test_a_normalized_email_is_its_own_normal_form(email: str) -> None:
 @relaxed
 @given(st.text(min_size=1, max_size=200), st.text(min_size=1, max_size=200))
 def test_two_passwords_never_share_a_hash(one: str, other: str) -> None:
-    scheme = PasswordScheme(4)
+    scheme = PasswordHasher(4)
     one, other = normalize_password(one), normalize_password(other)
     if "\x00" in one + other:
         return

@@ -1,13 +1,14 @@
 """Who may call what: no route is public, or a user's, by accident."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from fastapi.routing import APIRoute
 
-from app.application import ROUTERS
-from app.dependencies import access_token, current_admin, who_logs_out
-from app.middleware.metrics import route_of
+from app.http.authentication import AccessToken, AdminOnly, LogoutCredential
+from app.http.middleware.observability import route_of
+from app.routers import ROUTERS
 from tests.support import PASSWORD, Api, bearer, error_of
 
 ROUTES = {
@@ -49,6 +50,9 @@ ADMIN = {
 }
 
 
+_ACCESS_TOKEN, _LOGOUT = (get_args(alias)[-1].dependency for alias in (AccessToken, LogoutCredential))
+
+
 def guards(dependant: object) -> Iterator[object]:
     for dependency in dependant.dependencies:  # type: ignore[attr-defined]
         yield dependency.call
@@ -57,9 +61,9 @@ def guards(dependant: object) -> Iterator[object]:
 
 def level(route: APIRoute) -> str:
     found = list(guards(route.dependant))
-    if current_admin in found:
+    if AdminOnly.dependency in found:
         return "admin"
-    return "user" if access_token in found or who_logs_out in found else "public"
+    return "user" if _ACCESS_TOKEN in found or _LOGOUT in found else "public"
 
 
 def test_each_route_is_public_a_users_or_an_admins_as_listed() -> None:

@@ -7,7 +7,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from app.serve import GRACE_SECONDS
 from tests.support import (
@@ -173,3 +173,31 @@ def test_a_request_that_does_not_end_in_time_is_told_so(
 
 def test_so_many_workers_are_started_as_the_settings_say(two_workers: Started) -> None:
     assert len(two_workers.workers()) == 2
+
+
+def test_a_database_of_another_project_ends_the_start_with_one_line(
+    start_process: StartProcess, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    with fresh_database.connect() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'unknown'"))
+        connection.execute(text("DROP TABLE users CASCADE"))
+    started = start_process(fresh_database_url)
+
+    assert started.ends() == 1
+    (line,) = started.output.splitlines()
+    assert re.fullmatch(
+        r"The database is not usable: the schema at unknown lacks users\.\w+, .*; is it another project's\?",
+        line,
+    )
+
+
+def test_the_schema_of_a_newer_release_is_left_as_it_is(
+    start_process: StartProcess, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    with fresh_database.connect() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'newer'"))
+    started = start_process(fresh_database_url).serves()
+
+    assert "migration.skipped" in started.output
+    with fresh_database.connect() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "newer"

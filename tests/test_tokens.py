@@ -23,8 +23,7 @@ DAY = 86400
 
 
 def keys_of(api: Api) -> TokenKeys:
-    keys: TokenKeys = api.services.keys
-    return keys
+    return api.container.tokens.keys
 
 
 def access_claims(**changes: Any) -> dict[str, Any]:
@@ -264,7 +263,7 @@ def test_no_text_at_all_is_a_refresh_token(api: Api, token: str) -> None:
 
 def test_keys_and_secrets_are_not_printed(api: Api) -> None:
     assert SECRET_KEY not in repr(keys_of(api))
-    assert SECRET_KEY not in repr(api.services.settings)
+    assert SECRET_KEY not in repr(api.container.settings)
     assert bearer("x") == {"Authorization": "Bearer x"}
 
 

@@ -1,7 +1,7 @@
-"""Tables: columns and constraints, no rules."""
+"""Tables: columns and constraints, without business rules."""
 
-from app.database import Base
 from app.models.audit import AuditEvent
+from app.models.declarative import Base
 from app.models.sessions import LoginSession
 from app.models.users import User
 

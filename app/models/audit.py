@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, DateTime, Identity, Index, String
 from sqlalchemy.dialects.postgresql import INET, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.database import Base
+from app.models.declarative import Base
 
 
 class AuditEventName(StrEnum):
@@ -25,7 +25,7 @@ class AuditEventName(StrEnum):
 
 
 class AuditEvent(Base):
-    """What happened to whom, by whom; no foreign keys, as it outlives the users that it tells of."""
+    """No foreign keys, because events are kept after their users are deleted."""
 
     __tablename__ = "audit_events"
     __table_args__ = (

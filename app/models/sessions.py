@@ -2,14 +2,14 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, String
+from sqlalchemy import BigInteger, CheckConstraint, ColumnElement, DateTime, ForeignKey, String, bindparam
 from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.database import Base
+from app.models.declarative import Base
 
 
-class EndReason(StrEnum):
+class RevocationReason(StrEnum):
     LOGOUT = "logout"
     LOGOUT_ALL = "logout_all"
     PASSWORD_CHANGE = "password_change"
@@ -18,14 +18,14 @@ class EndReason(StrEnum):
     USER_DISABLED = "user_disabled"
 
 
-_REASONS = ", ".join(f"'{reason}'" for reason in EndReason)
+_REASONS = ", ".join(f"'{reason}'" for reason in RevocationReason)
 
 
 class LoginSession(Base):
-    """One row per login, whatever the number of its refreshes.
+    """One row per login; each refresh updates it.
 
-    A rotation changes no indexed column and pages keep room for it, so that it is a heap-only
-    (HOT) update and the indexes stay as they are.
+    A refresh changes no indexed column, and the fill factor leaves free space in each page. So the
+    update can be heap-only (HOT), without writes to the indexes.
     """
 
     __tablename__ = "refresh_tokens"
@@ -47,3 +47,9 @@ class LoginSession(Base):
     idempotency_key_hash: Mapped[str | None] = mapped_column(String(64))
     user_agent: Mapped[str | None] = mapped_column(String(255))
     ip_address: Mapped[str | None] = mapped_column(INET)
+
+
+def is_live() -> tuple[ColumnElement[bool], ...]:
+    """Neither revoked nor expired at the bind parameter `now`."""
+    now = bindparam("now", type_=DateTime(timezone=True))
+    return LoginSession.revoked_at.is_(None), LoginSession.expires_at > now

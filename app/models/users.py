@@ -14,7 +14,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.database import Base
+from app.models.declarative import Base
 
 
 class Role(StrEnum):
@@ -28,7 +28,7 @@ class User(Base):
     __table_args__ = (
         UniqueConstraint("email"),
         CheckConstraint("role IN ('user', 'admin', 'guest')", name="role"),
-        # For the list of users: a page takes the same time whatever it is filtered by.
+        # For the user list: one index for each filter, so that no filter scans the whole table.
         Index("ix_users_email_pattern", "email", postgresql_ops={"email": "varchar_pattern_ops"}),
         Index("ix_users_role_id", "role", "id"),
         Index("ix_users_id_inactive", "id", postgresql_where=text("NOT is_active")),

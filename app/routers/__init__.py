@@ -1,1 +1,17 @@
-"""HTTP in, HTTP out: parse, one service call, schema."""
+"""Route handlers: parse the request, call a service, return a schema."""
+
+from typing import Final
+
+from app.routers import account, admin, audit, health, metrics, sessions, users
+
+# FastAPI matches routes in this order, so the most frequent ones come first.
+ROUTERS: Final = (
+    users.me_router,
+    sessions.router,
+    users.router,
+    health.router,
+    metrics.router,
+    account.router,
+    admin.router,
+    audit.router,
+)

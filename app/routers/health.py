@@ -4,32 +4,37 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
-from app.dependencies import ServicesDep
 from app.errors import Unavailable
+from app.greenlets import run_in_greenlet
+from app.http.dependencies import HealthServiceDep
+from app.http.routing import Route
 from app.schemas.errors import responses
 from app.schemas.health import Healthy, Unhealthy
 
-PATIENCE_SECONDS: Final = 1.8
+TIMEOUT_SECONDS: Final = 1.8
 _READY: Final[dict[int | str, dict[str, Any]]] = {
     **responses(),
-    503: {"model": Unhealthy, "description": "The database does not answer, or its schema is too old"},
+    503: {
+        "model": Unhealthy,
+        "description": "The database does not answer, is read-only, or has another schema",
+    },
 }
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=Route)
 
 
 @router.get(
     "/health",
     name="read_health_at_root",
-    summary="Can it serve? The same, where the frontend asks",
+    summary="Can it serve? (the path that the frontend uses)",
     response_model=Healthy,
     responses=_READY,
 )
 @router.get("/api/v1/health", summary="Can it serve?", response_model=Healthy, responses=_READY)
-async def read_health(services: ServicesDep) -> Healthy | JSONResponse:
+async def read_health(health: HealthServiceDep) -> Healthy | JSONResponse:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await services.health_thread.run(services.health.check)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await run_in_greenlet(health.check)
     except (Unavailable, TimeoutError):
         retry = {"Retry-After": str(Unavailable.retry_after)}
         return JSONResponse(Unhealthy().model_dump(), status_code=503, headers=retry)
@@ -38,5 +43,5 @@ async def read_health(services: ServicesDep) -> Healthy | JSONResponse:
 
 @router.get("/api/v1/health/live", summary="Is the process alive?", responses=responses())
 async def read_liveness() -> Healthy:
-    """Touches nothing but the process."""
+    """Does not check the database."""
     return Healthy()

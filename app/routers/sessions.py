@@ -2,17 +2,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Request, Response
-from fastapi.routing import APIRoute
 
-from app.config import Settings
-from app.dependencies import (
-    IdempotencyKey,
-    PresentedRefreshToken,
-    WhoLogsOut,
-    client_of,
-    is_cross_site,
-    services_of,
-)
 from app.errors import (
     CrossSiteRequest,
     InvalidCredentials,
@@ -25,37 +15,52 @@ from app.errors import (
     TokenExpired,
     Unavailable,
 )
-from app.schemas.cookies import clear_auth_cookies, set_auth_cookies
+from app.http.authentication import (
+    IdempotencyKey,
+    LogoutCredential,
+    PresentedRefreshToken,
+    RefreshTokenCredential,
+)
+from app.http.cookies import AuthCookies
+from app.http.dependencies import (
+    AuthCookiesDep,
+    CurrentClient,
+    LoginServiceDep,
+    RevocationServiceDep,
+    RotationServiceDep,
+    cookies_of,
+)
+from app.http.routing import Route
 from app.schemas.errors import responses
 from app.schemas.sessions import LoginForm, TokenPairOut
-from app.services.tokens import TokenPair
+from app.services.sessions.tokens import TokenPair
 
-router = APIRouter(prefix="/api/v1", tags=["sessions"])
+router = APIRouter(prefix="/api/v1", tags=["sessions"], route_class=Route)
 
 
-class ClearsCookies(APIRoute):
-    """Takes the cookies away whatever the status, unless another site asks for it."""
+class ClearsCookies(Route):
+    """Clears the cookies for every response status, except for cross-site requests."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def clearing(request: Request) -> Response:
-            settings = services_of(request).settings
-            ours = not is_cross_site(request, settings)
-            request.state.clear_auth_cookies = ours  # for an answer that is an error
+            cookies = cookies_of(request)
+            ours = not cookies.is_cross_site(request)
+            request.state.clear_auth_cookies = ours  # the error handlers read this
             response = await handler(request)
             if ours:
-                clear_auth_cookies(response, settings)
+                cookies.clear(response)
             return response
 
         return clearing
 
 
-def _answer(pair: TokenPair, settings: Settings) -> Response:
-    out = TokenPairOut.model_validate(pair)
-    response = Response(out.model_dump_json(), media_type="application/json")
+def _answer(pair: TokenPair, cookies: AuthCookies) -> Response:
+    content = TokenPairOut.model_validate(pair).model_dump_json()
+    response = Response(content, media_type="application/json")
     response.headers["Cache-Control"] = "no-store"  # RFC 6749 §5.1
-    set_auth_cookies(response, out, settings)
+    cookies.set(response, pair)
     return response
 
 
@@ -65,15 +70,14 @@ def _answer(pair: TokenPair, settings: Settings) -> Response:
     response_model=TokenPairOut,
     responses=responses(InvalidInput, InvalidCredentials, PayloadTooLarge, Unavailable),
 )
-async def create_token(
+def create_token(
     form: Annotated[LoginForm, Form()],
-    request: Request,
+    login: LoginServiceDep,
+    client: CurrentClient,
+    cookies: AuthCookiesDep,
 ) -> Response:
     """Opens a session and answers with its token pair, in the body and as HttpOnly cookies."""
-    services = services_of(request)
-    password = form.password.get_secret_value()
-    pair = await services.fence.run(services.sessions.log_in, form.username, password, client_of(request))
-    return _answer(pair, services.settings)
+    return _answer(login.log_in(form.username, form.password.get_secret_value(), client), cookies)
 
 
 @router.post(
@@ -90,33 +94,33 @@ async def create_token(
         Unavailable,
     ),
 )
-async def refresh_token(
+def refresh_token(
     token: PresentedRefreshToken,
-    request: Request,
-    idempotency_key: IdempotencyKey = None,
+    rotation: RotationServiceDep,
+    client: CurrentClient,
+    cookies: AuthCookiesDep,
+    idempotency_key: IdempotencyKey,
 ) -> Response:
-    """Trades a refresh token, good once, for a new pair."""
-    services = services_of(request)
-    pair = await services.threads.run(services.rotation.refresh, token, idempotency_key, client_of(request))
-    return _answer(pair, services.settings)
+    """Exchanges a refresh token for a new pair. Each refresh token can be used once."""
+    return _answer(rotation.refresh(token, idempotency_key, client), cookies)
 
 
-async def log_out(
-    who: WhoLogsOut, request: Request, scope: Annotated[Literal["all", "session"], Query()] = "all"
+def log_out(
+    credential: LogoutCredential,
+    revocation: RevocationServiceDep,
+    rotation: RotationServiceDep,
+    client: CurrentClient,
+    scope: Annotated[Literal["all", "session"], Query()] = "all",
 ) -> None:
-    """Ends every session of the user, or this one.
+    """Ends all sessions of the user, or only this one.
 
-    A refresh token will do when the access token has run out.
+    If the access token has expired, a refresh token is accepted instead.
     """
-    services, client, everywhere = services_of(request), client_of(request), scope == "all"
-    if isinstance(who, str):
-        await services.threads.run(
-            services.rotation.log_out_by_refresh_token, who, client, everywhere=everywhere
-        )
+    everywhere = scope == "all"
+    if isinstance(credential, RefreshTokenCredential):
+        rotation.log_out_by_refresh_token(credential, client, everywhere=everywhere)
     else:
-        await services.threads.run(
-            services.sessions.log_out, who.user_id, who.session_id, client, everywhere=everywhere
-        )
+        revocation.log_out(credential.user_id, credential.session_id, client, everywhere=everywhere)
 
 
 router.add_api_route(

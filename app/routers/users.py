@@ -1,38 +1,29 @@
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
-from app.dependencies import CurrentUser, client_of, services_of
-from app.errors import (
-    EmailTaken,
-    InvalidInput,
-    PayloadTooLarge,
-    Unavailable,
-)
+from app.errors import EmailTaken, InvalidInput, PayloadTooLarge, Unavailable
+from app.http.authentication import CurrentUser, SignedIn
+from app.http.dependencies import CurrentClient, RegistrationServiceDep
+from app.http.routing import Route
 from app.schemas.errors import SIGNED_IN, responses
 from app.schemas.users import NewUser, UserOut
 
-router = APIRouter(prefix="/api/v1", tags=["users"])
+router = APIRouter(prefix="/api/v1/users", tags=["users"], route_class=Route)
+me_router = APIRouter(prefix="/api/v1/me", tags=["users"], route_class=Route, dependencies=[SignedIn])
 
 
 @router.post(
-    "/users/",
+    "/",
     status_code=201,
     summary="Register",
     responses=responses(InvalidInput, EmailTaken, PayloadTooLarge, Unavailable),
 )
-async def register_user(new_user: NewUser, request: Request) -> UserOut:
+def register_user(new_user: NewUser, registration: RegistrationServiceDep, client: CurrentClient) -> UserOut:
     """Opens an account with the role `user`. Log in at `/api/v1/token` next."""
-    services = services_of(request)
-    password = new_user.password.get_secret_value()
-    services.users.passwords.check_new(password)
-    account = await services.fence.run(services.users.register, new_user.email, password, client_of(request))
+    account = registration.register(new_user.email, new_user.password.get_secret_value(), client)
     return UserOut.model_validate(account)
 
 
-@router.get(
-    "/me",
-    summary="Who am I?",
-    responses=responses(*SIGNED_IN),
-)
+@me_router.get("", summary="Who am I?", responses=responses(*SIGNED_IN))
 async def read_current_user(user: CurrentUser) -> UserOut:
-    """The account of the access token, as it is now in the database."""
+    """The account of the access token, with its current data from the database."""
     return UserOut.model_validate(user)

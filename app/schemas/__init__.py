@@ -1,1 +1,1 @@
-"""The wire contract."""
+"""Request and response bodies of the API."""

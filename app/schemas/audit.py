@@ -7,7 +7,7 @@ from app.models.audit import AuditEventName
 
 
 class AuditEventOut(BaseModel):
-    """`actor_id` is None for what nobody signed in did: a failed login, an operator's command."""
+    """`actor_id` is null if no user was signed in: a failed login, or a command of an operator."""
 
     model_config = ConfigDict(from_attributes=True)
 

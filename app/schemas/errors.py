@@ -1,4 +1,4 @@
-"""The shape of every error, and its HTTP status."""
+"""The body and the HTTP status of every error."""
 
 from typing import Any, Final
 
@@ -32,16 +32,16 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     Unavailable: 503,
 }
 SIGNED_IN: Final = (NotAuthenticated, InvalidToken, TokenExpired, Unavailable)
-"""What every endpoint can answer with that wants an access token."""
+"""The errors of every endpoint that requires an access token."""
 
 _DESCRIPTIONS: Final = {
-    400: "The request does not fit",
+    400: "The request is not valid",
     401: "Not authenticated",
     403: "Not allowed",
-    404: "There is no such thing",
+    404: "Not found",
     409: "Conflict",
     413: "The body is over 64 KiB",
-    500: "Unforeseen",
+    500: "Internal server error",
     503: "Try again after `Retry-After` seconds",
 }
 
@@ -53,7 +53,7 @@ class Problem(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """`code` is for programs, `detail` for people; for `validation_error` a list of problems."""
+    """`code` is for programs, `detail` is for people. For `validation_error`, `detail` is a list."""
 
     detail: str | list[Problem]
     code: str
@@ -64,7 +64,7 @@ def status_of(error: type[ServiceError]) -> int:
 
 
 def responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's view of the errors an endpoint can answer with; 500 comes with every endpoint."""
+    """OpenAPI responses for the errors of an endpoint; 500 is always added."""
     documented: dict[int | str, dict[str, Any]] = {}
     known: list[type[ServiceError]] = [*errors, InternalError]
     for error in sorted(known, key=status_of):

@@ -1,4 +1,4 @@
-"""Fields that several requests share."""
+"""Field types that several requests share."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -34,7 +34,7 @@ def _in_utc(value: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Text = Annotated[str, AfterValidator(_without_nul)]
-# The length is checked first: to normalize a long text takes quadratic time.
+# The length is checked first, because normalizing a long text takes quadratic time.
 Password = Annotated[
     SecretStr,
     Field(max_length=MAX_PASSWORD_BYTES, examples=["correct horse battery"]),

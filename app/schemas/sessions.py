@@ -1,17 +1,20 @@
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, SecretStr
 
-from app.models.sessions import EndReason
+from app.models.sessions import RevocationReason
 from app.schemas.fields import Password, Text
 
+# Client generators use this name from the OpenAPI document.
+EndReason = StrEnum("EndReason", [(reason.name, reason.value) for reason in RevocationReason])  # type: ignore[misc] # mypy requires literals
 _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 
 
 class LoginForm(BaseModel):
-    """RFC 6749 §4.3.2 in form only: a first-party login, no grant for third parties."""
+    """Has the format of RFC 6749 §4.3.2, but is only for our own frontend, not for third parties."""
 
     grant_type: Literal["password"] = "password"
     username: Text = Field(description="The email.", examples=["ada@example.com"])
@@ -36,7 +39,7 @@ class TokenPairOut(BaseModel):
     refresh_expires_in: int = Field(examples=[604800])
 
 
-class _Place(BaseModel):
+class _SessionBase(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: UUID = Field(examples=["7b0c1f5e-2f5c-4bb0-9a86-5d1a6f7d3a10"])
@@ -45,17 +48,17 @@ class _Place(BaseModel):
     ip_address: IPvAnyAddress | None = Field(examples=["192.0.2.7"])
 
 
-class SessionOut(_Place):
-    """`current`: the one that asks."""
+class SessionOut(_SessionBase):
+    """`current` is true for the session that sent the request."""
 
     last_used_at: datetime
     expires_at: datetime
     current: bool = False
 
 
-class EndedSessionOut(_Place):
+class EndedSessionOut(_SessionBase):
     ended_at: datetime
-    reason: EndReason = Field(examples=[EndReason.LOGOUT])
+    reason: EndReason = Field(examples=[RevocationReason.LOGOUT])
 
 
 IdempotencyKeyText = Annotated[str, Field(max_length=255)]

@@ -28,7 +28,7 @@ class AdminNewUser(NewUser):
 
 
 class UserChange(BaseModel):
-    """What is left out stays as it is."""
+    """A field that is left out does not change."""
 
     model_config = ConfigDict(extra="forbid")
 

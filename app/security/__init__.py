@@ -1,1 +1,1 @@
-"""Pure functions and values, without database or HTTP: the part to audit."""
+"""Security-critical code without database or HTTP, kept small for audits."""

@@ -1,4 +1,4 @@
-"""The keys of the two token purposes, out of one SECRET_KEY."""
+"""Derives the keys for access and refresh tokens from SECRET_KEY."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ _REFRESH_LABEL = b"kanban-auth refresh token v1"
 
 @dataclass(frozen=True, slots=True)
 class TokenKeys:
-    """Siblings know `access`; nobody but this service can compute with `refresh`."""
+    """Sibling services also have `access`; only this service uses `refresh`."""
 
     algorithm: str
     issuer: str
@@ -20,7 +20,7 @@ class TokenKeys:
 
 
 def derive_keys(secret_key: str, *, algorithm: str, issuer: str, audience: str | None) -> TokenKeys:
-    """The refresh key is 32 bytes of HKDF-SHA256 (RFC 5869) under a label of its own."""
+    """The refresh key is 32 bytes of HKDF-SHA256 (RFC 5869), with its own `info` label."""
     secret = secret_key.encode()
     kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=_REFRESH_LABEL)
     return TokenKeys(algorithm, issuer, audience, access=secret, refresh=kdf.derive(secret))

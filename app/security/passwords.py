@@ -1,4 +1,4 @@
-"""Password hashes: `bcrypt_sha256`, and plain bcrypt of older tables until the next login."""
+"""Password hashes: `bcrypt_sha256`. Plain bcrypt hashes from older tables are rehashed at the next login."""
 
 import logging
 import unicodedata
@@ -9,18 +9,18 @@ from passlib.context import CryptContext
 
 MAX_PASSWORD_BYTES = 1024
 
-# passlib looks for a version attribute that bcrypt 4.1 dropped, reports that, and works.
+# passlib reads a version attribute that bcrypt 4.1 removed, and logs a harmless error.
 logging.getLogger("passlib.handlers.bcrypt").setLevel(logging.ERROR)
 
 
 def normalize_password(password: str) -> str:
-    """NFC, so that a password typed on any keyboard gives the same bytes."""
+    """Unicode NFC, so that every keyboard gives the same bytes for a password."""
     return unicodedata.normalize("NFC", password)
 
 
 @dataclass(frozen=True)
-class PasswordScheme:
-    """`rounds` is the base-2 logarithm of the work, as in bcrypt. Passwords are taken normalized."""
+class PasswordHasher:
+    """`rounds` is bcrypt's cost: the base-2 logarithm of the iterations. Passwords must be normalized."""
 
     rounds: int
 
@@ -28,14 +28,14 @@ class PasswordScheme:
         return self._context.hash(password)
 
     def verify(self, password: str, hashed: str | None) -> bool:
-        """Costs the same whether or not there is a hash to compare with."""
+        """Takes the same time with and without a hash."""
         try:
-            return self._context.verify(password, hashed or self._nobodys_hash) and hashed is not None
-        except ValueError:  # not a hash that we know: nobody has that password
-            return self._context.verify(password, self._nobodys_hash)
+            return self._context.verify(password, hashed or self._decoy_hash) and hashed is not None
+        except ValueError:  # not a supported hash: no password matches it
+            return self._context.verify(password, self._decoy_hash)
 
     def is_hash(self, text: str) -> bool:
-        """Whether it is a hash that `verify` understands."""
+        """Whether `verify` supports this hash."""
         handler = self._context.identify(text, resolve=True)
         try:
             return handler is not None and bool(handler.from_string(text).checksum)
@@ -55,5 +55,5 @@ class PasswordScheme:
         )
 
     @cached_property
-    def _nobodys_hash(self) -> str:
+    def _decoy_hash(self) -> str:
         return f"$bcrypt-sha256$v=2,t=2b,r={self.rounds}${'.' * 22}${'.' * 31}"

@@ -1,1 +1,1 @@
-"""The rules. They know neither HTTP nor the wire."""
+"""Business rules, without a web framework."""

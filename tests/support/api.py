@@ -5,6 +5,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from itertools import count
 from typing import Any
@@ -15,6 +16,8 @@ from fastapi import FastAPI
 
 from app.application import create_app
 from app.clock import Clock, utc_now
+from app.container import Container
+from app.database.engine import POOL_TIMEOUT_SECONDS
 from tests.support.settings import make_settings
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -55,6 +58,12 @@ def error_of(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, body["code"]
 
 
+def metric_of(container: Container, name: str, **labels: str) -> float:
+    value = container.metrics.registry.get_sample_value(name, labels)
+    assert value is not None, f"no {name} with {labels}"
+    return float(value)
+
+
 class Api:
     """A client without cookies that knows the service's calls."""
 
@@ -65,14 +74,22 @@ class Api:
         self.http = client(base_url, cookies=nobody, limits=httpx.Limits(max_connections=None))
 
     @property
-    def services(self) -> Any:
+    def container(self) -> Container:
         """The inside of the application, for the few tests that look there."""
-        return self.app.state.services
+        container: Container = self.app.state.container
+        return container
+
+    @cached_property
+    def operator(self) -> Container:
+        """The same services in this thread, as the command line has them."""
+        return Container(self.container.settings, self.container.clock)
+
+    def close(self) -> None:
+        self.http.close()
+        self.operator.close()
 
     def metric(self, name: str, **labels: str) -> float:
-        value = self.services.metrics.registry.get_sample_value(name, labels)
-        assert value is not None, f"no {name} with {labels}"
-        return float(value)
+        return metric_of(self.container, name, **labels)
 
     def register(self, email: str | None = None, password: str = PASSWORD) -> httpx.Response:
         body = {"email": email or new_email(), "password": password}
@@ -109,10 +126,12 @@ class Api:
 class Serving:
     """The application in uvicorn, in a thread, on a free port."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, loop: str = "auto") -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         # Longer than clients keep a connection: who closes one first may reset the other's next request.
-        config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_keep_alive=PATIENCE_SECONDS)
+        config = uvicorn.Config(
+            app, log_config=None, lifespan="on", loop=loop, timeout_keep_alive=PATIENCE_SECONDS
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
         self._thread.start()
@@ -139,14 +158,9 @@ def serve(app: FastAPI) -> Iterator[str]:
 
 def _be_patient(app: FastAPI) -> None:
     """On a busy machine a request waits; one that is turned away for that says nothing of the code."""
-    services = app.state.services
-    for threads in (
-        services.threads,
-        services.health_thread,
-        services.cleanup_thread,
-        services.fence._threads,
-    ):
-        threads._patience = PATIENCE_SECONDS
+    for engine in app.state.container.resources.engines:
+        if engine.pool._timeout == POOL_TIMEOUT_SECONDS:  # and not what the test has set
+            engine.pool._timeout = PATIENCE_SECONDS
 
 
 MakeService = Callable[..., Api]
@@ -171,7 +185,7 @@ class Services:
     def ask_to_stop(self) -> None:
         while self._running:
             serving, api = self._running.pop()
-            api.http.close()
+            api.close()
             serving.ask_to_stop()
             self._stopping.append(serving)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import structlog
 from typer.testing import CliRunner
 
-from app.cli import cli
+from app.cli.__main__ import cli
 from tests.support.settings import SECRET_KEY
 
 

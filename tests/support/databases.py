@@ -176,7 +176,7 @@ class OwnServer:
         assert not psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)[1]
 
     def start_again(self) -> None:
-        devdb.detach(self._data, patience=PATIENCE_SECONDS)
+        devdb.detach(self._data, timeout=PATIENCE_SECONDS)
         devdb.attach(self._data)
 
     def is_up(self) -> bool:
@@ -191,4 +191,4 @@ class OwnServer:
             self.start_again()
 
     def give_up(self) -> None:
-        devdb.detach(self._data, patience=PATIENCE_SECONDS)
+        devdb.detach(self._data, timeout=PATIENCE_SECONDS)

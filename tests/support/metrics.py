@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.database import POOL_SIZE
+from app.database.engine import POOL_SIZE
 from tests.support.api import Api
 from tests.support.processes import Started
 

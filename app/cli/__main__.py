@@ -1,0 +1,16 @@
+import typer
+
+from app.cli import doctor, sessions, users
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Commands for operators. They work while the service runs.",
+)
+cli.command()(doctor.doctor)
+cli.add_typer(users.commands, name="users", help="Accounts.")
+cli.add_typer(sessions.commands, name="sessions", help="Login sessions.")
+
+if __name__ == "__main__":
+    cli(prog_name="python -m app.cli")

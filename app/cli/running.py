@@ -1,0 +1,67 @@
+"""Shared by all commands: opens the container, reports errors in one line, prints results."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from app.config import load_settings
+from app.container import Container
+from app.database.failures import describe
+from app.errors import DatabaseUnavailable, NotFound, ServiceError
+from app.security.emails import normalize_email
+from app.services.accounts.profile import Account
+from app.services.operations.audit import Client, Operator
+from app.telemetry.logs import configure_logging
+
+OPERATOR = Operator(Client(None, "app.cli"))
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+User = Annotated[str, typer.Argument(help="An email or an id.", metavar="USER")]
+PasswordStdin = Annotated[bool, typer.Option(help="Read the password from standard input.")]
+
+
+@contextmanager
+def open_container() -> Iterator[Container]:
+    """Turns service errors into SystemExit, with one line on stderr and status 1."""
+    settings = load_settings()
+    configure_logging(level="WARNING", json=settings.json_logs, stream=sys.stderr)
+    container = Container(settings)
+    try:
+        yield container
+    except DatabaseUnavailable as error:
+        raise SystemExit(f"The database does not answer: {describe(error)}") from None
+    except NotFound:
+        raise SystemExit("There is no such user or session.") from None
+    except ServiceError as error:
+        raise SystemExit(f"{error}.") from None
+    finally:
+        container.close()
+
+
+def find_user(container: Container, user: str) -> Account:
+    """`user` is an id or an email. Raises NotFound."""
+    if user.isascii() and user.isdecimal():
+        return container.admin.get(int(user))
+    return container.admin.find(normalized(user))
+
+
+def normalized(email: str) -> str:
+    try:
+        return normalize_email(email)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def ask_password(*, from_stdin: bool) -> str:
+    """A password is never an argument, because other users could read it in the process list."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+
+
+def show(data: Any, text: str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(data, default=str) if as_json else text)

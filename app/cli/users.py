@@ -1,0 +1,160 @@
+import csv
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from app.cli.running import (
+    OPERATOR,
+    AsJson,
+    PasswordStdin,
+    User,
+    ask_password,
+    find_user,
+    normalized,
+    open_container,
+    show,
+)
+from app.models.users import Role
+from app.services.accounts.admin import UserFilter
+from app.services.accounts.imports import COLUMNS, ImportRefused, Report
+from app.services.accounts.profile import Account
+
+_PAGE = 1000
+
+commands = typer.Typer(no_args_is_help=True)
+
+
+def _show(account: Account, *, as_json: bool) -> None:
+    state = "active" if account.is_active else "disabled"
+    line = f"{account.id:>8}  {account.role:5}  {state:8}  {account.created_at:%Y-%m-%d}  {account.email}"
+    show(account._asdict(), line, as_json=as_json)
+
+
+@commands.command("create")
+def create_user(
+    email: str, *, role: Role = Role.USER, password_stdin: PasswordStdin = False, as_json: AsJson = False
+) -> None:
+    """Create an account, such as the first admin's."""
+    with open_container() as container:
+        address = normalized(email)
+        account = container.admin.create(OPERATOR, address, ask_password(from_stdin=password_stdin), role)
+    _show(account, as_json=as_json)
+
+
+@commands.command("list")
+def list_users(
+    *,
+    q: Annotated[str | None, typer.Option(help="Prefix of the email.")] = None,
+    role: Role | None = None,
+    active: Annotated[bool | None, typer.Option("--active/--disabled")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List users in the order of their ids."""
+    filters, after, comma = UserFilter(q, role, active), 0, "["
+    with open_container() as container:
+        while page := container.admin.list(filters, after=after, limit=_PAGE):
+            for account in page:
+                typer.echo(comma if as_json else "", nl=False)
+                _show(account, as_json=as_json)
+                comma = ","
+            after = page[-1].id
+    if as_json:
+        typer.echo("[]" if comma == "[" else "]")
+
+
+@commands.command("set-role")
+def set_role(user: User, role: Role, *, as_json: AsJson = False) -> None:
+    """Change a user's role; their next access token contains it."""
+    with open_container() as container:
+        account = container.admin.change(OPERATOR, find_user(container, user).id, role=role)
+    _show(account, as_json=as_json)
+
+
+@commands.command("disable")
+def disable(user: User, *, as_json: AsJson = False) -> None:
+    """End a user's sessions, and refuse new ones."""
+    with open_container() as container:
+        account = container.admin.change(OPERATOR, find_user(container, user).id, is_active=False)
+    _show(account, as_json=as_json)
+
+
+@commands.command("enable")
+def enable(user: User, *, as_json: AsJson = False) -> None:
+    """Let a user log in again."""
+    with open_container() as container:
+        account = container.admin.change(OPERATOR, find_user(container, user).id, is_active=True)
+    _show(account, as_json=as_json)
+
+
+@commands.command("set-password")
+def set_password(user: User, *, password_stdin: PasswordStdin = False, as_json: AsJson = False) -> None:
+    """Set a new password for a user, and end all their sessions."""
+    with open_container() as container:
+        account = find_user(container, user)
+        container.password_change.set(OPERATOR, account.id, ask_password(from_stdin=password_stdin))
+    _show(account, as_json=as_json)
+
+
+@commands.command("delete")
+def delete_user(
+    user: User, *, yes: Annotated[bool, typer.Option(help="Do not ask.")] = False, as_json: AsJson = False
+) -> None:
+    """Delete a user and their sessions for good."""
+    with open_container() as container:
+        account = find_user(container, user)
+        if not yes:
+            typer.confirm(f"Delete {account.email}?", abort=True, err=True)
+        container.admin.delete(OPERATOR, account.id)
+    show({"deleted": account.id}, f"{account.email} is deleted.", as_json=as_json)
+
+
+@commands.command("import")
+def import_users(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    *,
+    keep_going: Annotated[bool, typer.Option(help="Import what is usable, and skip the rest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import accounts from a CSV file with the columns email,hashed_password,role.
+
+    Hashes are bcrypt ($2b$...) or our own format; users keep their passwords.
+    Without --keep-going, all rows are imported or none. The exit status is 1 if a row was not imported.
+    """
+    with open_container() as container, _reading(file, progress=not as_json) as text:
+        rows = csv.DictReader(text)
+        try:
+            missing = set(COLUMNS) - set(rows.fieldnames or ())
+            if missing:
+                raise SystemExit(f"{file} has no column {', '.join(sorted(missing))} in its first line.")
+            report = container.imports.run(((rows.line_num, row) for row in rows), keep_going=keep_going)
+        except ImportRefused as refused:
+            report = refused.report
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise SystemExit(f"{file}, line {rows.line_num}: {error}; nothing was imported.") from None
+    _show_report(report, as_json=as_json)
+    raise typer.Exit(bool(report.skipped))
+
+
+def _reading(file: Path, *, progress: bool) -> AbstractContextManager[TextIO]:
+    from rich import console, progress as bar  # noqa: I001, PLC0415 — only this command needs it
+
+    return bar.open(
+        file,
+        "r",
+        encoding="utf-8-sig",
+        newline="",
+        description=file.name,
+        console=console.Console(stderr=True),
+        disable=not progress,
+    )
+
+
+def _show_report(report: Report, *, as_json: bool) -> None:
+    skipped = [each._asdict() for each in report.skipped]
+    if not as_json:
+        for each in report.skipped:
+            typer.echo(f"line {each.line}: {each.email}: {each.reason}", err=True)
+    text = f"{report.imported} users imported, {len(skipped)} rows skipped."
+    show({"imported": report.imported, "skipped": skipped}, text, as_json=as_json)

@@ -1,0 +1,149 @@
+"""Creates, pools and checks connections to PostgreSQL."""
+
+import asyncio
+import select
+from typing import Any, Final, cast
+
+import psycopg2
+from psycopg2.extensions import set_wait_callback
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.engine import Dialect, ExceptionContext, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
+from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
+
+from app.database import waiting
+from app.database.failures import FAILOVERS, sqlstate
+from app.greenlets import await_, in_greenlet
+from app.telemetry.metrics import SQLSTATE_CLASSES, DatabaseMetrics
+
+REQUEST_CONNECTIONS: Final = 8
+BACKGROUND_CONNECTIONS: Final = 2
+POOL_SIZE: Final = REQUEST_CONNECTIONS + BACKGROUND_CONNECTIONS
+POOL_TIMEOUT_SECONDS: Final = 3
+
+
+class EventLoopPool(QueuePool):
+    """A pool that waits for a free connection on the event loop, and that counts its connections.
+
+    SQLAlchemy's asynchronous pool needs an asynchronous driver, but its queue works with any driver.
+    """
+
+    _queue_class: type[QueueCommon[ConnectionPoolEntry]] = AsyncAdaptedQueue
+    metrics: DatabaseMetrics | None = None
+
+    def recreate(self) -> QueuePool:
+        pool = super().recreate()
+        assert isinstance(pool, EventLoopPool)
+        pool.metrics = self.metrics
+        return pool
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        if self.metrics is None:
+            return super()._do_get()
+        if self.checkedout() < self.size():
+            record = super()._do_get()
+        else:
+            with self.metrics.pool_waiting.track_inprogress():
+                record = super()._do_get()
+        self.metrics.pool_in_use.inc()
+        return record
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if self.metrics is not None:
+            self.metrics.pool_in_use.dec()
+        super()._do_return_conn(record)
+
+
+def connect(url: str, *, size: int = POOL_SIZE, pool: type[QueuePool] = QueuePool) -> Engine:
+    """An engine in autocommit mode. It connects on first use, so the database may still be down."""
+    parsed = make_url(url)
+    engine = create_engine(
+        parsed,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        poolclass=pool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_use_lifo=True,
+        hide_parameters=True,
+        use_native_hstore=False,  # True would cost one statement per new connection
+        connect_args=_connect_args(parsed),
+    )
+    set_wait_callback(waiting.wait_for_server)
+    event.listen(engine, "do_connect", _connect_on_a_thread)
+    event.listen(engine, "handle_error", _drop_pool_on_failover)
+    event.listen(engine, "checkin", _mark_idle)
+    event.listen(engine, "checkout", _discard_closed_connection)
+    if issubclass(pool, EventLoopPool):
+        # SQLAlchemy locks the setup of the first connection; asyncio=True makes this lock awaitable.
+        event.listen(engine, "connect", lambda *_: None, asyncio=True)
+    return engine
+
+
+def _connect_args(url: URL) -> dict[str, Any]:
+    limits = f"-c statement_timeout={waiting.STATEMENT_TIMEOUT_SECONDS}s -c lock_timeout=3s"
+    return {
+        "application_name": "kanban-auth",
+        "connect_timeout": waiting.CONNECT_TIMEOUT_SECONDS,
+        "tcp_user_timeout": 3000,
+        "keepalives_idle": 30,
+        "options": f"{limits} {url.query.get('options', '')}",
+    }
+
+
+def observe(engine: Engine, metrics: DatabaseMetrics) -> None:
+    """Count connections in use, requests that wait for one, and errors by SQLSTATE class."""
+    if isinstance(engine.pool, EventLoopPool):
+        engine.pool.metrics = metrics
+    event.listen(engine, "handle_error", lambda context: _count(context.original_exception, metrics))
+
+
+def report_failure(engine: Engine, connection: PoolProxiedConnection, error: psycopg2.Error) -> None:
+    """For statements that bypass SQLAlchemy: counts the error, invalidates the pool after a disconnect."""
+    pool = engine.pool
+    if isinstance(pool, EventLoopPool) and pool.metrics is not None:
+        _count(error, pool.metrics)
+    failed: Any = connection.dbapi_connection
+    if sqlstate(error) in FAILOVERS or engine.dialect.is_disconnect(cast(Any, error), failed, None):
+        pool._invalidate(connection, error)  # noqa: SLF001 — SQLAlchemy has no public API for it
+
+
+def _count(error: BaseException | None, metrics: DatabaseMetrics) -> None:
+    if isinstance(error, psycopg2.Error):
+        state = sqlstate(error)
+        known = state[:2] if state and state[:2] in SQLSTATE_CLASSES else "other"
+        metrics.errors.labels(known if state else "none").inc()
+
+
+def _connect_on_a_thread(
+    dialect: Dialect, _record: ConnectionPoolEntry, args: list[Any], parameters: dict[str, Any]
+) -> DBAPIConnection | None:
+    """libpq resolves the host name synchronously, which would block the event loop."""
+    if not in_greenlet():
+        return None
+    return await_(asyncio.to_thread(dialect.connect, *args, **parameters))
+
+
+def _drop_pool_on_failover(context: ExceptionContext) -> None:
+    if sqlstate(context.original_exception) in FAILOVERS:
+        context.is_disconnect = True
+
+
+def _mark_idle(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    entry.info["idle"] = True
+
+
+def _discard_closed_connection(
+    connection: Any, entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection
+) -> None:
+    """Refuse a connection that the server has closed: its socket is readable while it is idle.
+
+    Detects a restart or a failover as reliably as a ping, but without the round trip.
+    """
+    if connection.closed:
+        raise DisconnectionError
+    if entry.info.pop("idle", False) and waiting.is_ready(connection.fileno(), select.POLLIN, 0):
+        raise InvalidatePoolError

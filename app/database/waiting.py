@@ -1,0 +1,60 @@
+"""Waits for PostgreSQL, always with a timeout: in a greenlet on the event loop, otherwise with poll()."""
+
+import asyncio
+import select
+from typing import Final
+
+import psycopg2
+from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_SETUP, connection
+
+from app.greenlets import await_, in_greenlet
+
+CONNECT_TIMEOUT_SECONDS: Final = 2
+STATEMENT_TIMEOUT_SECONDS: Final = 5
+# Longer than statement_timeout: for a slow statement the server's error arrives first.
+SILENCE_TIMEOUT_SECONDS: Final = STATEMENT_TIMEOUT_SECONDS + 2
+
+
+class ServerSilent(psycopg2.OperationalError):
+    """The server accepted the connection or the statement, but did not answer in time."""
+
+
+def wait_for_server(connection: connection) -> None:
+    """psycopg2's wait callback, because libpq itself has no timeout for a server that hangs.
+
+    Raises ServerSilent. After any exception, also a cancellation, psycopg2 closes the connection.
+    """
+    connecting = connection.status == STATUS_SETUP
+    seconds = CONNECT_TIMEOUT_SECONDS if connecting else SILENCE_TIMEOUT_SECONDS
+    wait = _wait_on_event_loop if in_greenlet() else is_ready
+    while (state := connection.poll()) != POLL_OK:
+        direction = select.POLLIN if state == POLL_READ else select.POLLOUT
+        if not wait(connection.fileno(), direction, seconds):
+            raise ServerSilent("the database does not answer")
+
+
+def is_ready(descriptor: int, direction: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, direction)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _wait_on_event_loop(descriptor: int, direction: int, seconds: float) -> bool:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[bool] = loop.create_future()
+    timer = loop.call_later(seconds, _settle, ready, False)  # noqa: FBT003 — the future's result
+    reading = direction == select.POLLIN
+    watch, forget = (
+        (loop.add_reader, loop.remove_reader) if reading else (loop.add_writer, loop.remove_writer)
+    )
+    watch(descriptor, _settle, ready, True)  # noqa: FBT003 — the future's result
+    try:
+        return await_(ready)
+    finally:
+        forget(descriptor)
+        timer.cancel()
+
+
+def _settle(future: asyncio.Future[bool], value: bool) -> None:  # noqa: FBT001 — the future's result
+    if not future.done():
+        future.set_result(value)

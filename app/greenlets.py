@@ -1,0 +1,35 @@
+"""Lets plain `def` code wait on the event loop.
+
+The services are ordinary functions. In the web server each call runs in a greenlet: while it waits for
+the database or for a hash, the event loop handles other requests. At the command line there is no event
+loop, and the same code blocks.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy.util.concurrency import await_, greenlet_spawn, in_greenlet
+
+__all__ = ["as_coroutine_function", "await_", "in_greenlet", "run_in_greenlet"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_spawn: Callable[..., Awaitable[Any]] = greenlet_spawn
+
+
+async def run_in_greenlet(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call `work` in a greenlet of the running event loop, and return its result."""
+    result: T = await _spawn(work, *args, **kwargs)
+    return result
+
+
+def as_coroutine_function(work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Wrap `work` in a coroutine function that runs it in a greenlet."""
+
+    @wraps(work)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        result: T = await _spawn(work, *args, **kwargs)
+        return result
+
+    return run

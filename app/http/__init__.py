@@ -1,0 +1,1 @@
+"""HTTP code that the routers share."""

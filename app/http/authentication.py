@@ -1,0 +1,152 @@
+"""Authentication of requests: `Annotated` dependencies for route handlers."""
+
+from typing import Annotated, Final
+
+from fastapi import Depends, Header, Request
+from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
+from fastapi.security.base import SecurityBase
+from pydantic import TypeAdapter
+
+from app.errors import Forbidden, NotAuthenticated, TokenExpired
+from app.greenlets import run_in_greenlet
+from app.http.bodies import json_body, validated
+from app.http.client import client_of
+from app.http.cookies import ACCESS_COOKIE, REFRESH_COOKIE
+from app.http.dependencies import container_of, cookies_of
+from app.models.users import Role
+from app.schemas.sessions import IdempotencyKeyText, RefreshRequest
+from app.security.tokens import AccessClaims
+from app.services.accounts.profile import Account
+from app.services.operations.audit import UserActor
+
+
+def bearer_of(request: Request) -> str:
+    """The token of the Authorization header (RFC 6750 §2.1), or an empty string."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
+
+
+class _Password(SecurityBase):
+    """The security scheme for Swagger UI's *Authorize* dialog; browsers may also use the cookie."""
+
+    scheme_name = "Password"
+    model = OAuth2(
+        flows=OAuthFlows(password=OAuthFlowPassword(tokenUrl="api/v1/token", scopes={})),
+        description="Email and password; leave the client fields empty.",
+    )
+
+
+class _AccessToken(_Password):
+    async def __call__(self, request: Request) -> AccessClaims:
+        """The Authorization header takes precedence over the cookie.
+
+        Raises NotAuthenticated, InvalidToken, TokenExpired, CrossSiteRequest.
+        """
+        token = bearer_of(request) or cookies_of(request).read(ACCESS_COOKIE, request)
+        if not token:
+            raise NotAuthenticated
+        claims = container_of(request).tokens.verify_access(token)
+        request.state.user_id = claims.user_id
+        return claims
+
+
+_access_token = _AccessToken()
+AccessToken = Annotated[AccessClaims, Depends(_access_token)]
+
+
+async def _current_user(request: Request, claims: AccessToken) -> Account:
+    account: Account = await run_in_greenlet(container_of(request).profile.get_active, claims.user_id)
+    return account
+
+
+CurrentUser = Annotated[Account, Depends(_current_user)]
+SignedIn = Depends(_current_user)
+
+
+async def _current_actor(request: Request, user: CurrentUser) -> UserActor:
+    return UserActor(user.id, client_of(request))
+
+
+CurrentActor = Annotated[UserActor, Depends(_current_actor)]
+
+
+async def _current_admin(user: CurrentUser, actor: CurrentActor) -> UserActor:
+    """Checks the role in the database, because the role in the token may be outdated. Raises Forbidden."""
+    if user.role != Role.ADMIN:
+        raise Forbidden
+    return actor
+
+
+CurrentAdmin = Annotated[UserActor, Depends(_current_admin)]
+AdminOnly = Depends(_current_admin)
+
+
+async def _came_by_cookie(request: Request) -> bool:
+    """Only for authenticated requests: whether the browser should get new cookies."""
+    return not bearer_of(request)
+
+
+CameByCookie = Annotated[bool, Depends(_came_by_cookie)]
+
+
+def _find_refresh_token(request: Request, body: RefreshRequest | None) -> str | None:
+    if body is not None and body.refresh_token is not None:
+        return body.refresh_token.get_secret_value()
+    return cookies_of(request).read(REFRESH_COOKIE, request)
+
+
+class _RefreshToken:
+    async def __call__(self, request: Request, body: RefreshRequest | None = None) -> str:
+        """Raises NotAuthenticated, CrossSiteRequest."""
+        if token := _find_refresh_token(request, body):
+            return token
+        raise NotAuthenticated
+
+    async def from_request(self, request: Request) -> str:
+        return await self(request, await json_body(request, RefreshRequest))
+
+
+PresentedRefreshToken = Annotated[str, Depends(_RefreshToken())]
+
+
+_KEY_HEADER: Final = "idempotency-key"
+_KEY_TEXT: Final = TypeAdapter(IdempotencyKeyText | None)
+
+
+class _IdempotencyKey:
+    async def __call__(
+        self,
+        idempotency_key: Annotated[
+            IdempotencyKeyText | None,
+            Header(description="If the response was lost, repeat the refresh with the same key within 60 s."),
+        ] = None,
+    ) -> str | None:
+        return idempotency_key
+
+    async def from_request(self, request: Request) -> str | None:
+        key = request.headers.get(_KEY_HEADER)
+        return key and validated(_KEY_TEXT.validate_python, key, "header", _KEY_HEADER)
+
+
+IdempotencyKey = Annotated[str | None, Depends(_IdempotencyKey())]
+
+
+class RefreshTokenCredential(str):
+    """A refresh token that is used because the access token has expired or was not sent."""
+
+    __slots__ = ()
+
+
+class _LogoutCredential(_Password):
+    async def __call__(
+        self, request: Request, body: RefreshRequest | None = None
+    ) -> AccessClaims | RefreshTokenCredential:
+        try:
+            return await _access_token(request)
+        except (NotAuthenticated, TokenExpired):
+            if token := _find_refresh_token(request, body):
+                return RefreshTokenCredential(token)
+            raise
+
+
+LogoutCredential = Annotated[AccessClaims | RefreshTokenCredential, Depends(_LogoutCredential())]

@@ -1,0 +1,65 @@
+"""`Annotated` dependencies for route handlers."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from app.container import Container
+from app.http.client import client_of
+from app.http.cookies import AuthCookies
+from app.services.accounts.admin import AdminService
+from app.services.accounts.registration import RegistrationService
+from app.services.credentials.account_closure import AccountClosureService
+from app.services.credentials.password_change import PasswordChangeService
+from app.services.operations.audit import AuditService, Client
+from app.services.operations.health import HealthService
+from app.services.sessions.admin import SessionAdminService
+from app.services.sessions.listing import SessionService
+from app.services.sessions.login import LoginService
+from app.services.sessions.revocation import RevocationService
+from app.services.sessions.rotation import RotationService
+from app.telemetry.metrics import Metrics
+
+
+def container_of(request: Request) -> Container:
+    container: Container = request.app.state.container
+    return container
+
+
+def cookies_of(request: Request) -> AuthCookies:
+    cookies: AuthCookies = request.app.state.cookies
+    return cookies
+
+
+def _from_container(get: Callable[[Container], Any]) -> Any:
+    async def provide(request: Request) -> Any:
+        return get(container_of(request))
+
+    return Depends(provide)
+
+
+RegistrationServiceDep = Annotated[RegistrationService, _from_container(lambda c: c.registration)]
+AdminServiceDep = Annotated[AdminService, _from_container(lambda c: c.admin)]
+PasswordChangeServiceDep = Annotated[PasswordChangeService, _from_container(lambda c: c.password_change)]
+AccountClosureServiceDep = Annotated[AccountClosureService, _from_container(lambda c: c.account_closure)]
+LoginServiceDep = Annotated[LoginService, _from_container(lambda c: c.login)]
+RotationServiceDep = Annotated[RotationService, _from_container(lambda c: c.rotation)]
+RevocationServiceDep = Annotated[RevocationService, _from_container(lambda c: c.revocation)]
+SessionServiceDep = Annotated[SessionService, _from_container(lambda c: c.sessions)]
+SessionAdminServiceDep = Annotated[SessionAdminService, _from_container(lambda c: c.session_admin)]
+AuditServiceDep = Annotated[AuditService, _from_container(lambda c: c.audit)]
+HealthServiceDep = Annotated[HealthService, _from_container(lambda c: c.health)]
+MetricsDep = Annotated[Metrics, _from_container(lambda c: c.metrics)]
+
+
+async def _client(request: Request) -> Client:
+    return client_of(request)
+
+
+async def _cookies(request: Request) -> AuthCookies:
+    return cookies_of(request)
+
+
+CurrentClient = Annotated[Client, Depends(_client)]
+AuthCookiesDep = Annotated[AuthCookies, Depends(_cookies)]

@@ -1,0 +1,115 @@
+"""Turns errors into HTTP responses."""
+
+from asyncio import CancelledError
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from app.errors import (
+    DatabaseUnavailable,
+    InternalError,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    PasswordTooShort,
+    PayloadTooLarge,
+    ServiceError,
+    TokenRefused,
+    Unauthenticated,
+    Unavailable,
+)
+from app.http.dependencies import cookies_of
+from app.schemas.errors import status_of
+
+log = structlog.get_logger(__name__)
+
+# HTTP errors that Starlette and FastAPI raise; any other status becomes InternalError.
+_BY_STATUS = {
+    status_of(error): error for error in (InvalidInput, NotFound, MethodNotAllowed, PayloadTooLarge)
+}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    if isinstance(error, DatabaseUnavailable):
+        log.warning("database.unavailable", reason=error.reason)
+    return _respond(request, error)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    """Omits `input` and `ctx`, because they can contain passwords."""
+    assert isinstance(error, RequestValidationError)
+    problems = [{key: problem[key] for key in ("loc", "msg", "type")} for problem in error.errors()]
+    return _respond(request, InvalidInput(), detail=problems)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    """Raised by Starlette and FastAPI: unknown route, method not allowed, or malformed body."""
+    assert isinstance(error, HTTPException)
+    known = _BY_STATUS.get(error.status_code, InternalError)()
+    detail: Any = None
+    if isinstance(known, InvalidInput):
+        detail = [{"loc": ["body"], "msg": error.detail, "type": "body_invalid"}]
+    return _respond(request, known, detail=detail, headers=error.headers)
+
+
+async def respond_to(request: Request, error: BaseException) -> Response:
+    """Calls the handler for an error of an endpoint; re-raises SystemExit and the like."""
+    if isinstance(error, ServiceError):
+        return await _service_error(request, error)
+    if isinstance(error, RequestValidationError):
+        return await _validation_error(request, error)
+    if isinstance(error, HTTPException):
+        return await _http_exception(request, error)
+    if isinstance(error, Exception | CancelledError):
+        return await respond_unforeseen(request, error)
+    raise error
+
+
+async def respond_unforeseen(request: Request, error: Exception | CancelledError) -> Response:
+    """Logs the error; the response contains no details."""
+    if isinstance(error, CancelledError):  # the grace period of a shutdown has ended
+        log.warning("request.cut_short")
+        return _respond(request, Unavailable())
+    log.error("request.failed", exc_info=error)
+    return _respond(request, InternalError())
+
+
+def _respond(
+    request: Request,
+    error: ServiceError,
+    *,
+    detail: Any = None,
+    headers: Any = None,
+) -> Response:
+    if isinstance(error, PasswordTooShort):
+        loc = ["body", error.field]
+        detail = [{"loc": loc, "msg": str(error), "type": "string_too_short"}]
+    response = JSONResponse(
+        {"detail": str(error) if detail is None else detail, "code": error.code},
+        status_code=status_of(type(error)),
+        headers={**(headers or {}), **_headers(error)},
+    )
+    if getattr(request.state, "clear_auth_cookies", False):
+        cookies_of(request).clear(response)
+    return response
+
+
+def _headers(error: ServiceError) -> dict[str, str]:
+    if isinstance(error, Unavailable):
+        return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, TokenRefused):
+        return {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750 §3
+    if isinstance(error, Unauthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    return {}

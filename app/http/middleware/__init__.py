@@ -1,0 +1,41 @@
+"""The ASGI middleware stack."""
+
+from typing import Final
+
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from app.config import Settings
+from app.http.bodies import MAX_BODY_BYTES
+from app.http.direct import DirectMiddleware, Plans
+from app.http.error_handlers import respond_to, respond_unforeseen
+from app.http.middleware.catch_all import CatchAllMiddleware
+from app.http.middleware.declared_length import DeclaredLengthMiddleware
+from app.http.middleware.observability import ObservabilityMiddleware, start_at_zero
+from app.telemetry.metrics import HttpMetrics
+
+__all__ = ["middleware_stack", "start_at_zero"]
+
+_CORS_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_CORS_REQUEST_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID")
+_CORS_EXPOSED_HEADERS: Final = ("Link", "Retry-After", "WWW-Authenticate", "X-Request-ID", "X-Total-Count")
+
+
+def middleware_stack(settings: Settings, metrics: HttpMetrics, plans: Plans) -> list[Middleware]:
+    """The first middleware is the outermost."""
+    stack = [Middleware(ObservabilityMiddleware, metrics=metrics)]
+    if settings.cors_origins:
+        stack.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_credentials=True,
+                allow_methods=_CORS_METHODS,
+                allow_headers=_CORS_REQUEST_HEADERS,
+                expose_headers=_CORS_EXPOSED_HEADERS,
+            )
+        )
+    stack.append(Middleware(DirectMiddleware, plans=plans, respond=respond_to))
+    stack.append(Middleware(CatchAllMiddleware, respond=respond_unforeseen))
+    stack.append(Middleware(DeclaredLengthMiddleware, limit=MAX_BODY_BYTES))
+    return stack

@@ -1,0 +1,82 @@
+import re
+from collections.abc import Awaitable, Iterable
+from random import getrandbits  # an id is not secret, and secure randomness costs a system call
+from time import perf_counter
+from typing import Final
+
+import structlog
+from fastapi.routing import APIRoute, APIRouter
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.telemetry.metrics import HttpMetrics
+
+_HEADER: Final = b"x-request-id"
+_USABLE: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class ObservabilityMiddleware:
+    """Adds a request id to the log lines and the response of each request; measures, counts and logs it."""
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = structlog.get_logger().bind()  # bound once, not for each line
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _given_id(scope) or f"{getrandbits(128):032x}"
+        status = 500
+        begin = perf_counter()
+
+        def observe(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (_HEADER, request_id.encode())]
+            return send(message)
+
+        structlog.contextvars.bind_contextvars(request_id=request_id)  # ends with the request's task
+        self._metrics.in_progress.inc()
+        try:
+            await self._app(scope, receive, observe)
+        finally:
+            self._metrics.in_progress.dec()
+            self._report(scope, status, perf_counter() - begin)
+
+    def _report(self, scope: Scope, status: int, seconds: float) -> None:
+        method, route = scope["method"], route_of(scope)
+        label = method if method in _METHODS else "OTHER"
+        self._metrics.duration.labels(label, route, str(status)).observe(seconds)
+        user_id = scope.get("state", {}).get("user_id")
+        self._log.info(
+            "http.request",
+            method=method,
+            route=route,
+            status=status,
+            duration_ms=round(seconds * 1000, 2),
+            **({} if user_id is None else {"user_id": user_id}),
+        )
+
+
+def start_at_zero(metrics: HttpMetrics, routers: Iterable[APIRouter]) -> None:
+    """Creates a series for each documented response, so that a new dashboard shows zeros, not gaps."""
+    for route in (route for router in routers for route in router.routes):
+        if isinstance(route, APIRoute):
+            for status in (route.status_code or 200, *route.responses):
+                for method in route.methods or ():
+                    metrics.duration.labels(method, route.path, str(status))
+
+
+def route_of(scope: Scope) -> str:
+    """The route's path template, so that the label has a finite set of values."""
+    return getattr(scope.get("route"), "path", "<unmatched>")
+
+
+def _given_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == _HEADER and _USABLE.fullmatch(value):
+            return str(value, "ascii")
+    return None

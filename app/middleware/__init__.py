@@ -1,1 +1,0 @@
-"""Plain ASGI: what every request passes through."""

@@ -1,0 +1,1 @@
+"""Password verification, password change and account closure."""

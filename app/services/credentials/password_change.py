@@ -1,0 +1,87 @@
+"""Password changes, which revoke sessions."""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy import and_, bindparam, or_, update
+
+from app.database.transactions import Database, Transaction, retry_conflicts
+from app.errors import InvalidCredentials, NotFound
+from app.models import User
+from app.models.audit import AuditEventName
+from app.models.sessions import RevocationReason
+from app.services.accounts.admin_actions import AdminActions
+from app.services.accounts.session_revoker import SessionRevoker
+from app.services.credentials.passwords import PasswordService
+from app.services.operations.audit import Actor, AuditService, UserActor
+from app.services.protection.hashing import HashingPool
+from app.services.protection.password_policy import PasswordPolicy
+
+log = structlog.get_logger(__name__)
+
+_verified_hash = bindparam("verified_hash", type_=User.hashed_password.type)
+_REPLACE_HASH: Final = (
+    update(User)
+    .where(
+        User.id == bindparam("user_id"),
+        or_(_verified_hash.is_(None), and_(User.hashed_password == _verified_hash, User.is_active)),
+    )
+    .values(hashed_password=bindparam("new_hash"))
+    .returning(User.id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordChangeService:
+    db: Database
+    passwords: PasswordService
+    policy: PasswordPolicy
+    hashing: HashingPool
+    sessions: SessionRevoker
+    audit: AuditService
+    actions: AdminActions
+
+    def change(self, user: UserActor, current: str, new: str, keep: UUID | None) -> None:
+        """Revokes all sessions of the user except `keep`. Raises InvalidCredentials, PasswordTooShort."""
+        self.policy.check(new, "new_password")
+        verified = self.passwords.verify_again(user, current)
+        self._change(user, verified.hashed_password, self.hashing.hash(new), keep)
+
+    @retry_conflicts
+    def _change(self, user: UserActor, verified_hash: str, new_hash: str, keep: UUID | None) -> None:
+        with self.db.transaction() as transaction:
+            if not self._replace(transaction, user, user.user_id, new_hash, verified_hash, keep):
+                raise InvalidCredentials  # since the verification, it was changed or the user was disabled
+            transaction.after_commit(lambda: log.info("user.password_changed", user_id=user.user_id))
+
+    def set(self, actor: Actor, user_id: int, new: str) -> None:
+        """Revokes all sessions of the user. Raises NotFound, PasswordTooShort."""
+        self.policy.check(new)
+        self._set(actor, user_id, self.hashing.hash(new))
+
+    @retry_conflicts
+    def _set(self, actor: Actor, user_id: int, new_hash: str) -> None:
+        with self.db.transaction() as transaction:
+            if not self._replace(transaction, actor, user_id, new_hash, None, None):
+                raise NotFound
+            self.actions.report(transaction, "password_set", actor, user_id)
+
+    def _replace(  # noqa: PLR0913, PLR0917 — the user, the two hashes, and the session to keep
+        self,
+        transaction: Transaction,
+        actor: Actor,
+        user_id: int,
+        new_hash: str,
+        verified_hash: str | None,
+        keep: UUID | None,
+    ) -> bool:
+        """False if the user does not exist, or `verified_hash` is no longer the hash of an active user."""
+        parameters = {"user_id": user_id, "verified_hash": verified_hash, "new_hash": new_hash}
+        if not transaction.execute(_REPLACE_HASH, parameters):
+            return False
+        self.audit.record(transaction, AuditEventName.PASSWORD_CHANGED, actor, user_id)
+        reason = RevocationReason.PASSWORD_CHANGE
+        self.sessions.revoke_all(transaction, actor, user_id, reason, keep=keep)
+        return True

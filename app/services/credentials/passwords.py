@@ -1,0 +1,87 @@
+"""Password verification."""
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import structlog
+from sqlalchemy import Row, bindparam, select, update
+
+from app.database.transactions import Database, Rows
+from app.errors import InvalidCredentials
+from app.models import User
+from app.models.audit import AuditEventName
+from app.security.emails import normalize_email
+from app.services.operations.audit import Anonymous, AuditService, Client, UserActor
+from app.services.protection.hashing import HashingPool
+from app.telemetry.metrics import SessionMetrics
+
+log = structlog.get_logger(__name__)
+
+_PROOF = (User.id, User.hashed_password, User.is_active)
+_SELECT_BY_EMAIL: Final = select(*_PROOF).where(User.email == bindparam("email_address"))
+_SELECT_BY_ID: Final = select(*_PROOF).where(User.id == bindparam("user_id"))
+_REHASH: Final = (
+    update(User)
+    .where(User.id == bindparam("user_id"), User.hashed_password == bindparam("old_hash"))
+    .values(hashed_password=bindparam("new_hash"))
+    .returning(User.id)
+)
+
+
+class VerifiedUser(NamedTuple):
+    """The password matched `hashed_password`; the stored hash may have changed since."""
+
+    id: int
+    hashed_password: str
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordService:
+    db: Database
+    hashing: HashingPool
+    audit: AuditService
+    metrics: SessionMetrics
+
+    def verify_login(self, username: str, password: str, client: Client) -> VerifiedUser:
+        """Raises InvalidCredentials; neither the error nor its timing reveals the reason."""
+        try:
+            email = normalize_email(username)
+        except ValueError:
+            email = None
+        rows = self.db.execute(_SELECT_BY_EMAIL, {"email_address": email}) if email else ()
+        user = self._verify(rows, password, client)
+        rehashed = self.hashing.rehash_if_needed(password, user.hashed_password)
+        if rehashed is None:
+            return VerifiedUser(user.id, user.hashed_password)
+        parameters = {"user_id": user.id, "old_hash": user.hashed_password, "new_hash": rehashed}
+        if not self.db.execute(_REHASH, parameters):
+            # A concurrent login has replaced the hash, or the password has changed.
+            return self.verify_login(username, password, client)
+        return VerifiedUser(user.id, rehashed)
+
+    def verify_again(self, user: UserActor, password: str) -> VerifiedUser:
+        """For a signed-in user. Raises InvalidCredentials, which is counted as a failed login."""
+        rows = self.db.execute(_SELECT_BY_ID, {"user_id": user.user_id})
+        row = self._verify(rows, password, user.client)
+        return VerifiedUser(row.id, row.hashed_password)
+
+    def _verify(self, rows: Rows, password: str, client: Client) -> Row[Any]:
+        user = rows[0] if rows else None
+        matches = self.hashing.verify(password, user.hashed_password if user else None)
+        if user is None:
+            self.record_failed_login("unknown_email", None, client)
+            raise InvalidCredentials
+        if not matches:
+            self.record_failed_login("wrong_password", user.id, client)
+            raise InvalidCredentials
+        if not user.is_active:
+            self.record_failed_login("disabled", user.id, client)
+            raise InvalidCredentials
+        return user
+
+    def record_failed_login(self, reason: str, user_id: int | None, client: Client) -> None:
+        """`reason` is for operators; the client never receives it."""
+        event = AuditEventName.LOGIN_FAILED
+        self.audit.record(self.db, event, Anonymous(client), user_id, reason=reason)
+        self.metrics.login_failures.labels(reason).inc()
+        log.warning("login.failed", reason=reason, user_id=user_id)

@@ -1,0 +1,1 @@
+"""Audit trail, cleanup, diagnosis and health checks."""

@@ -1,0 +1,94 @@
+"""The audit trail: who did what to whom, written in the same transaction as the change."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import structlog
+from sqlalchemy import insert, select
+
+from app.clock import Clock
+from app.database.transactions import Database, Executor, Rows
+from app.models import AuditEvent
+from app.models.audit import AuditEventName
+
+_INSERT: Final = insert(AuditEvent)
+
+
+class Client(NamedTuple):
+    """The sender of a request, as far as the request says."""
+
+    ip_address: str | None
+    user_agent: str | None
+
+
+class UserActor(NamedTuple):
+    """A signed-in user."""
+
+    user_id: int
+    client: Client
+
+
+class Operator(NamedTuple):
+    """A person who uses the command line."""
+
+    client: Client
+    user_id: None = None
+
+
+class Anonymous(NamedTuple):
+    """The sender of a request without a signed-in user, such as a failed login."""
+
+    client: Client
+    user_id: None = None
+
+
+Actor = UserActor | Operator | Anonymous
+
+
+class AuditFilter(NamedTuple):
+    """`since` is inclusive, `until` is exclusive."""
+
+    user_id: int | None = None
+    actor_id: int | None = None
+    event: AuditEventName | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditService:
+    db: Database
+    clock: Clock
+
+    def record(
+        self, within: Executor, event: AuditEventName, actor: Actor, user_id: int | None, **details: Any
+    ) -> None:
+        """`details` are stored as JSON, and must not contain secrets or emails."""
+        values = {
+            "at": self.clock(),
+            "actor_id": actor.user_id,
+            "user_id": user_id,
+            "event": event,
+            "request_id": structlog.contextvars.get_contextvars().get("request_id"),
+            "details": details,
+            **actor.client._asdict(),
+        }
+        within.execute(_INSERT, values)
+
+    def list(self, filters: AuditFilter, *, before: int | None, limit: int) -> Rows:
+        """Newest first."""
+        statement = select(*AuditEvent.__table__.columns).order_by(AuditEvent.id.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(AuditEvent.id < before)
+        if filters.user_id is not None:
+            statement = statement.where(AuditEvent.user_id == filters.user_id)
+        if filters.actor_id is not None:
+            statement = statement.where(AuditEvent.actor_id == filters.actor_id)
+        if filters.event is not None:
+            statement = statement.where(AuditEvent.event == filters.event)
+        if filters.since is not None:
+            statement = statement.where(AuditEvent.at >= filters.since)
+        if filters.until is not None:
+            statement = statement.where(AuditEvent.at < filters.until)
+        return self.db.execute(statement)

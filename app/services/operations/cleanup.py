@@ -1,0 +1,87 @@
+"""Prunes old sessions and audit events, outside of requests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import structlog
+from sqlalchemy import ColumnElement, DateTime, Executable, bindparam, delete, func, or_, select
+
+from app.clock import Clock
+from app.database.transactions import Database, retry_conflicts
+from app.models import AuditEvent, LoginSession
+from app.models.sessions import is_live
+from app.telemetry.metrics import SessionMetrics
+
+log = structlog.get_logger(__name__)
+
+BATCH_SIZE: Final = 1000
+ADVISORY_LOCK: Final = 6_051_220_108  # migrations lock the previous number
+
+_TRY_LOCK: Final = select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))
+_kept_until = bindparam("kept_until", type_=DateTime(timezone=True))
+
+
+def _delete_batch(model: type[LoginSession | AuditEvent], due: ColumnElement[bool]) -> Executable:
+    batch = select(model.id).where(due).limit(BATCH_SIZE).with_for_update(skip_locked=True)
+    return delete(model).where(model.id.in_(batch)).returning(model.id)
+
+
+_PRUNE_SESSIONS: Final = _delete_batch(
+    LoginSession,
+    or_(
+        LoginSession.expires_at <= bindparam("now", type_=DateTime(timezone=True)),
+        LoginSession.revoked_at <= _kept_until,
+    ),
+)
+_PRUNE_AUDIT: Final = _delete_batch(AuditEvent, AuditEvent.at <= _kept_until)
+_COUNT_LIVE: Final = select(func.count()).select_from(LoginSession).where(*is_live())
+
+
+class Pruned(NamedTuple):
+    sessions: int
+    audit_events: int
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupService:
+    """Revoked sessions are kept for `sessions_kept`, so that users can see why they were signed out."""
+
+    db: Database
+    sessions_kept: timedelta
+    audit_kept: timedelta
+    clock: Clock
+    metrics: SessionMetrics
+
+    def prune(self) -> Pruned | None:
+        """Delete in batches. Returns None if another process is already pruning.
+
+        Skips locked rows; a later run deletes them. Raises DatabaseUnavailable.
+        """
+        now = self.clock()
+        sessions = self._prune(_PRUNE_SESSIONS, {"now": now, "kept_until": now - self.sessions_kept})
+        if sessions is None:
+            return None
+        self.metrics.purged.inc(sessions)
+        audit_events = self._prune(_PRUNE_AUDIT, {"kept_until": now - self.audit_kept})
+        self.metrics.live.set(self.db.execute(_COUNT_LIVE, {"now": now})[0][0])
+        pruned = Pruned(sessions, audit_events or 0)
+        if any(pruned):
+            log.info("cleanup.done", **pruned._asdict())
+        return pruned
+
+    def _prune(self, statement: Executable, parameters: Mapping[str, datetime]) -> int | None:
+        pruned = batch = self._prune_batch(statement, parameters)
+        while batch == BATCH_SIZE:
+            if batch := self._prune_batch(statement, parameters):
+                pruned = (pruned or 0) + batch
+        return pruned
+
+    @retry_conflicts
+    def _prune_batch(self, statement: Executable, parameters: Mapping[str, datetime]) -> int | None:
+        """One transaction per batch, so that row locks are short. None if another process holds the lock."""
+        with self.db.transaction() as transaction:
+            if not transaction.execute(_TRY_LOCK)[0][0]:
+                return None
+            return len(transaction.execute(statement, parameters))

@@ -1,0 +1,1 @@
+"""Login sessions: login, tokens, rotation and revocation."""

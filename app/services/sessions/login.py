@@ -1,0 +1,95 @@
+"""Opens sessions."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+import structlog
+from sqlalchemy import DateTime, bindparam, insert, select
+
+from app.clock import Clock
+from app.database.transactions import Database, retry_conflicts
+from app.errors import InvalidCredentials
+from app.models import LoginSession, User
+from app.models.audit import AuditEventName
+from app.security.tokens import RefreshClaims
+from app.services.credentials.passwords import PasswordService
+from app.services.operations.audit import AuditService, Client, UserActor
+from app.services.sessions.tokens import SessionLifetime, TokenPair, TokenService, unix_seconds
+from app.telemetry.metrics import SessionMetrics
+
+log = structlog.get_logger(__name__)
+
+# The lock on the user's row makes a login wait for a concurrent change of the user, and vice versa.
+_opened = (
+    select(
+        bindparam("session_id").label("id"),
+        User.id.label("user_id"),
+        bindparam("token_id").label("token_id"),
+        bindparam("now", type_=DateTime(timezone=True)).label("created_at"),
+        bindparam("expires_at", type_=DateTime(timezone=True)).label("expires_at"),
+        bindparam("user_agent", type_=LoginSession.user_agent.type).label("user_agent"),
+        bindparam("ip_address", type_=LoginSession.ip_address.type).label("ip_address"),
+    )
+    .where(
+        User.id == bindparam("user_id"),
+        User.is_active,
+        User.hashed_password == bindparam("hashed_password"),
+    )
+    .with_for_update(read=True)
+)
+_role = select(User.role).where(User.id == bindparam("user_id")).scalar_subquery()
+_OPEN: Final = (
+    insert(LoginSession)
+    .from_select([column.name for column in _opened.selected_columns], _opened)
+    .returning(_role.label("role"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoginService:
+    db: Database
+    passwords: PasswordService
+    tokens: TokenService
+    lifetime: SessionLifetime
+    audit: AuditService
+    clock: Clock
+    metrics: SessionMetrics
+
+    def log_in(self, username: str, password: str, client: Client) -> TokenPair:
+        """Raises InvalidCredentials."""
+        user = self.passwords.verify_login(username, password, client)
+        now = self.clock()
+        expires_at = now + min(self.lifetime.idle, self.lifetime.absolute)
+        session_id, token_id = uuid4(), uuid4()
+        session = {
+            "session_id": session_id,
+            "token_id": token_id,
+            "user_id": user.id,
+            "hashed_password": user.hashed_password,
+            "now": now,
+            "expires_at": expires_at,
+        }
+        role = self._open(session, client)
+        if role is None:  # since the verification, disabled, deleted or given a new password
+            self.passwords.record_failed_login("disabled", user.id, client)
+            raise InvalidCredentials
+        refresh = RefreshClaims(user.id, session_id, token_id, unix_seconds(now), unix_seconds(expires_at))
+        return self.tokens.issue(refresh, role)
+
+    @retry_conflicts
+    def _open(self, session: dict[str, Any], client: Client) -> str | None:
+        """The user's role, or None if the user has changed since the password was verified."""
+        with self.db.transaction() as transaction:
+            rows = transaction.execute(_OPEN, session | client._asdict())
+            if not rows:
+                return None
+            user_id, session_id = session["user_id"], str(session["session_id"])
+            actor, event = UserActor(user_id, client), AuditEventName.LOGIN_SUCCEEDED
+            self.audit.record(transaction, event, actor, user_id, session_id=session_id)
+            transaction.after_commit(lambda: self._report(user_id, session_id))
+        return str(rows[0].role)
+
+    def _report(self, user_id: int, session_id: str) -> None:
+        self.metrics.logins.labels("password").inc()
+        log.info("login.succeeded", user_id=user_id, session_id=session_id)

@@ -1,0 +1,47 @@
+"""Setting types that need their own validation."""
+
+import json
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+
+def _split_list(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            raise ValueError("not a JSON list") from None
+    return [part for part in value.replace(",", " ").split() if part]
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+        raise ValueError(
+            "each origin looks like https://board.example.com, without a path; * is not possible"
+        )
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def _postgres_url(value: SecretStr) -> SecretStr:
+    try:
+        url = make_url(value.get_secret_value())
+    except (ArgumentError, ValueError):
+        raise ValueError("looks like postgresql://user:password@host:5432/database") from None
+    if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg2"):
+        raise ValueError("must begin with postgresql://")
+    return SecretStr(url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False))
+
+
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split_list)
+]
+"""Separated by commas or spaces, or a JSON list."""
+PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]

@@ -1,0 +1,102 @@
+"""Logging: one event per line on stdout, as JSON or text, for our code and the libraries."""
+
+import json
+import logging
+import logging.config
+import os
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+_LEVELS = logging.getLevelNamesMapping()
+_DETAIL = re.compile(
+    r"^DETAIL:.*?(?=^HINT|^CONTEXT|^\[SQL|^The above|^\(Background|\Z)", re.MULTILINE | re.DOTALL
+)
+_encode = json.JSONEncoder(default=str).encode
+
+_shared: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configure_logging(*, level: str, json: bool, traces: bool = False, stream: TextIO | None = None) -> None:
+    """Our events bypass `logging` for speed, because each request logs one. Libraries use `logging`."""
+    stream = stream or sys.stdout
+    shared = [*_shared, _add_trace_id] if traces else _shared
+    structlog.configure(
+        processors=[*shared, *_renderer(json=json)],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,  # tests configure it again, which must affect every module
+    )
+    formatter = {"()": lambda: _formatter(shared, json=json)}
+    handler = {"class": "logging.StreamHandler", "stream": stream, "formatter": "line"}
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": formatter},
+            "handlers": {"stdout": handler},
+            "root": {"handlers": ["stdout"], "level": level},
+            "loggers": {
+                "uvicorn": {"handlers": [], "propagate": True},
+                "uvicorn.error": {"handlers": [], "propagate": True},
+                # Our `http.request` event replaces it.
+                "uvicorn.access": {"handlers": [], "propagate": False},
+            },
+        }
+    )
+
+
+def library_formatter() -> logging.Formatter:
+    """For uvicorn before it has loaded the application, and for its supervisor, which never loads it."""
+    return _formatter(_shared, json=os.environ.get("LOG_FORMAT") == "json")
+
+
+def _formatter(shared: list[Processor], *, json: bool) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _drop_color,
+            *_renderer(json=json),
+        ],
+    )
+
+
+def _renderer(*, json: bool) -> list[Processor]:
+    line = _to_json if json else structlog.dev.ConsoleRenderer(colors=False)
+    return [structlog.processors.format_exc_info, _hide_rows, line]
+
+
+def _add_trace_id(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Only for requests that are traced."""
+    from opentelemetry import trace  # noqa: PLC0415 — an optional dependency
+
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = trace.format_trace_id(context.trace_id)
+    return event
+
+
+def _hide_rows(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """PostgreSQL's DETAIL line contains values of the row: emails and hashes."""
+    if "exception" in event:
+        event["exception"] = _DETAIL.sub("DETAIL: (hidden)\n", event["exception"])
+    return event
+
+
+def _to_json(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+    return _encode(event)
+
+
+def _drop_color(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """uvicorn adds a second copy of each message, with color codes."""
+    event.pop("color_message", None)
+    return event

@@ -1,0 +1,176 @@
+"""The metrics that `/metrics` exports. Every label has a finite set of values; each series starts at 0."""
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
+
+from app.telemetry.workers import FOLDER_VARIABLE, AllWorkers, Worker
+
+LOGIN_FAILURES: Final = ("unknown_email", "wrong_password", "disabled")
+REFRESH_OUTCOMES: Final = (
+    "rotated",
+    "replayed",
+    "raced",
+    "reuse_detected",
+    "revoked",
+    "expired",
+    "invalid",
+)
+_HTTP_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_HASH_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
+
+
+ADMIN_ACTIONS: Final = (
+    "user_created",
+    "user_imported",
+    "role_changed",
+    "user_disabled",
+    "user_enabled",
+    "user_deleted",
+    "password_set",
+    "sessions_ended",
+)
+# SQLSTATE classes that can occur here (PostgreSQL documentation, Appendix A).
+SQLSTATE_CLASSES: Final = (
+    *("08", "22", "23", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58", "XX"),
+    *("other", "none"),
+)
+
+
+class _Families:
+    """Creates metrics in one registry; a counter starts with all its label values."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, text: str, label: str, label_values: Iterable[str]) -> Counter:
+        counter = Counter(name, text, (label,), registry=self._registry)
+        for value in label_values:
+            counter.labels(value)
+        return counter
+
+    def total(self, name: str, text: str) -> Counter:
+        return Counter(name, text, registry=self._registry)
+
+    def gauge(self, name: str, text: str, mode: Literal["livesum", "livemostrecent"] = "livesum") -> Gauge:
+        return Gauge(name, text, registry=self._registry, multiprocess_mode=mode)
+
+    def histogram(
+        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
+    ) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+
+    def build_info(self, version: str) -> None:
+        text, labels = "Always 1; the labels say what runs.", ("version", "python")
+        build = Gauge("app_build_info", text, labels, registry=self._registry, multiprocess_mode="livemax")
+        build.labels(version, platform.python_version()).set(1)
+
+
+class HttpMetrics:
+    def __init__(self, families: _Families) -> None:
+        self.duration = families.histogram(
+            "http_request_duration_seconds",
+            "Time from the request's arrival to the end of its answer.",
+            _HTTP_BUCKETS,
+            ("method", "route", "status"),
+        )
+        self.in_progress = families.gauge("http_requests_in_progress", "Requests being answered.")
+
+
+class AccountMetrics:
+    def __init__(self, families: _Families) -> None:
+        self.registrations = families.counter(
+            "app_user_registrations", "Users registered.", "method", ("password",)
+        )
+        self.admin_actions = families.counter(
+            "app_admin_actions", "What administrators did.", "action", ADMIN_ACTIONS
+        )
+
+
+class SessionMetrics:
+    def __init__(self, families: _Families, revocation_reasons: Iterable[str]) -> None:
+        self.logins = families.counter("app_user_logins", "Logins.", "method", ("password",))
+        self.login_failures = families.counter(
+            "app_login_failures", "Logins refused.", "reason", LOGIN_FAILURES
+        )
+        self.refreshes = families.counter(
+            "app_refresh_token_usage", "Refresh tokens accepted.", "method", ("refresh",)
+        )
+        self.refresh_outcomes = families.counter(
+            "app_refresh_outcomes", "What became of refreshes.", "outcome", REFRESH_OUTCOMES
+        )
+        self.ended = families.counter("app_sessions_ended", "Sessions revoked.", "reason", revocation_reasons)
+        self.purged = families.total("app_sessions_purged", "Sessions deleted after their end.")
+        self.live = families.gauge(
+            "app_sessions_live", "Sessions that can be refreshed, counted by the clean-up.", "livemostrecent"
+        )
+
+
+class HashingMetrics:
+    def __init__(self, families: _Families) -> None:
+        self.duration = families.histogram(
+            "app_password_hash_seconds", "Time to compute one password hash.", _HASH_BUCKETS
+        )
+        self.queue = families.gauge("app_password_hash_queue", "Requests that wait for their turn to hash.")
+        self.queue_limit = families.gauge(
+            "app_password_hash_queue_limit", "Requests that may wait for their turn to hash."
+        )
+        self.rejections = families.total(
+            "app_password_hash_rejections", "Requests refused as that queue was full."
+        )
+
+
+class DatabaseMetrics:
+    def __init__(self, families: _Families) -> None:
+        self.pool_in_use = families.gauge("app_database_pool_in_use", "Database connections in use.")
+        self.pool_size = families.gauge("app_database_pool_size", "Database connections allowed.")
+        self.pool_waiting = families.gauge(
+            "app_database_pool_waiting", "Requests that wait for a database connection."
+        )
+        self.errors = families.counter(
+            "app_database_errors",
+            "Statements and connections that failed.",
+            "sqlstate_class",
+            SQLSTATE_CLASSES,
+        )
+
+
+class Metrics:
+    """One instance per application, with its own registry. Durations are in seconds.
+
+    With a `worker`, a scrape returns the sums over all workers of the server.
+    """
+
+    def __init__(self, revocation_reasons: Iterable[str], version: str, worker: Worker | None = None) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # they add an unused series per counter
+        values.ValueClass = values.MutexValue
+        if worker is not None:
+            os.environ[FOLDER_VARIABLE] = str(worker.folder)
+            values.ValueClass = values.MultiProcessValue(lambda: worker.index)  # type: ignore[no-untyped-call] # the function is untyped
+        self.registry = CollectorRegistry()
+        self._exported = self.registry
+        if worker is not None:
+            self._exported = CollectorRegistry()
+            self._exported.register(AllWorkers(worker))
+        families = _Families(self.registry)
+        self.http = HttpMetrics(families)
+        self.accounts = AccountMetrics(families)
+        self.sessions = SessionMetrics(families, revocation_reasons)
+        self.hashing = HashingMetrics(families)
+        self.database = DatabaseMetrics(families)
+        families.build_info(version)
+
+    def exposition(self) -> bytes:
+        """Prometheus text format, version 0.0.4."""
+        return generate_latest(self._exported)

@@ -1,0 +1,118 @@
+"""Nothing stops the event loop: what waits, waits in a greenlet or on a thread."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from app.application import create_app
+from app.cli.running import OPERATOR
+from app.models.users import Role
+from app.routers import ROUTERS
+from app.security.passwords import PasswordHasher
+from tests.support import LIVE, PASSWORD, Api, Serving, bearer, make_settings, new_email
+
+OPERATIONS = sorted(
+    f"{method} {route.path}"
+    for router in ROUTERS
+    for route in router.routes
+    if isinstance(route, APIRoute)
+    for method in route.methods or ()
+)
+SLOW_SECONDS = 0.05
+ATTEMPTS = 10
+"""What stops the loop does so each time; a busy machine, now and then."""
+
+
+class WatchedLoop(asyncio.SelectorEventLoop):
+    """In asyncio's debug mode, which uvicorn would turn off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow_callback_duration = SLOW_SECONDS
+
+    def set_debug(self, _: object) -> None:
+        super().set_debug(True)
+
+
+@pytest.fixture(scope="module")
+def watched(database_url: str) -> Iterator[Api]:
+    """At 10 rounds a hash takes longer than a callback may."""
+    app = create_app(make_settings(database_url=database_url, bcrypt_rounds=10))
+    serving = Serving(app, loop=f"{__name__}:WatchedLoop")
+    api = Api(serving.base_url, app)
+    yield api
+    api.close()
+    serving.ask_to_stop()
+    serving.join()
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    messages: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "took" in record.getMessage():
+                messages.append(record.getMessage())
+
+    logger, handler = logging.getLogger("asyncio"), Handler()
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    yield messages
+    logger.setLevel(logging.NOTSET)
+    logger.removeHandler(handler)
+
+
+def call(watched: Api, api: Api, operation: str) -> int:
+    """As an administrator of its own, whom another service has made: its hashes are quick."""
+    method, path = operation.split(" ")
+    email, other = api.new_user(), api.register().json()
+    user = api.operator.admin.find(email)
+    api.operator.admin.change(OPERATOR, user.id, role=Role.ADMIN)
+    pair = api.log_in(email)
+    session = api.http.get("/api/v1/me/sessions", headers=bearer(pair["access_token"])).json()[0]
+    path = path.replace("{user_id}", str(other["id"])).replace("{session_id}", session["id"])
+    body: dict[str, Any] = {
+        "email": new_email(),
+        "password": PASSWORD,
+        "current_password": PASSWORD,
+        "new_password": PASSWORD,
+        "refresh_token": pair["refresh_token"],
+    }
+    if method == "PATCH":
+        body = {"role": "guest"}
+    content: dict[str, Any] = {} if method == "GET" else {"json": body}
+    if path.endswith("/token"):
+        content = {"data": {"username": email, "password": PASSWORD}}
+    response = watched.http.request(method, path, headers=bearer(pair["access_token"]), **content)
+    return response.status_code
+
+
+def test_what_stops_the_event_loop_is_noticed(watched: Api, complaints: list[str]) -> None:
+    watched.app.add_api_route("/stopping", in_the_loop, include_in_schema=False)
+
+    watched.http.get("/stopping")
+
+    watched.http.get(LIVE)  # by now the loop has said what it thinks of the one before
+    assert complaints
+
+
+async def in_the_loop() -> None:
+    PasswordHasher(10).hash(PASSWORD)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_no_operation_stops_the_event_loop(
+    watched: Api, api: Api, complaints: list[str], operation: str
+) -> None:
+    for _ in range(ATTEMPTS):
+        complaints.clear()
+        assert call(watched, api, operation) in (200, 201, 204)
+        watched.http.get(LIVE)  # by now the loop has said what it thinks of the one before
+        if not complaints:
+            return
+    pytest.fail("\n".join(complaints))
