@@ -1,4 +1,4 @@
-"""An HTTP client that is not the bottleneck: keep-alive connections that send prepared bytes."""
+"""An HTTP client that is not the bottleneck: keep-alive connections that send prebuilt bytes."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import cast
 
 Request = Callable[[bytes], bytes]
-"""Makes the next request from the last answer's body (empty at first)."""
+"""Builds the next request from the body of the previous response (empty at first)."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def drive(port: int, requests: list[Request], seconds: float, pause: float = 0) -> Result:
-    """A connection for each request maker, busy for so long, `pause` seconds between its requests."""
+    """One connection per item of `requests`, busy for `seconds`, with `pause` seconds between requests."""
     result = Result(seconds)
     until = perf_counter() + seconds
     loop = asyncio.get_running_loop()
@@ -98,7 +98,7 @@ def log_in(email: str, password: str) -> Request:
 
 
 def refresh(token: str) -> Request:
-    """Presents the token of the answer before."""
+    """Sends the refresh token of the previous response, and `token` at first."""
 
     def make(answer: bytes) -> bytes:
         body = json.dumps(

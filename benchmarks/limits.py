@@ -1,4 +1,4 @@
-"""What the service is measured against: a bare FastAPI application with the same answer."""
+"""The baseline for the service: a minimal FastAPI application with the same response."""
 
 import os
 
