@@ -1,5 +1,6 @@
 import re
 from collections.abc import Awaitable, Iterable
+from functools import cache
 from random import getrandbits  # an id is not secret, and secure randomness costs a system call
 from time import perf_counter
 from typing import Final
@@ -8,6 +9,7 @@ import structlog
 from fastapi.routing import APIRoute, APIRouter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.telemetry.logs import REQUEST_ID
 from app.telemetry.metrics import HttpMetrics
 
 _HEADER: Final = b"x-request-id"
@@ -21,6 +23,7 @@ class ObservabilityMiddleware:
     def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._series = cache(metrics.duration.labels)
         self._log = structlog.get_logger().bind()  # bound once, not for each line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,7 +41,7 @@ class ObservabilityMiddleware:
                 message["headers"] = [*message["headers"], (_HEADER, request_id.encode())]
             return send(message)
 
-        structlog.contextvars.bind_contextvars(request_id=request_id)  # ends with the request's task
+        REQUEST_ID.set(request_id)  # until the request's task ends
         self._metrics.in_progress.inc()
         try:
             await self._app(scope, receive, observe)
@@ -48,8 +51,7 @@ class ObservabilityMiddleware:
 
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], route_of(scope)
-        label = method if method in _METHODS else "OTHER"
-        self._metrics.duration.labels(label, route, str(status)).observe(seconds)
+        self._series(method if method in _METHODS else "OTHER", route, status).observe(seconds)
         user_id = scope.get("state", {}).get("user_id")
         self._log.info(
             "http.request",

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import structlog
 from sqlalchemy import insert, select
 
 from app.clock import Clock
 from app.database.transactions import Database, Executor, Rows
 from app.models import AuditEvent
 from app.models.audit import AuditEventName
+from app.telemetry.logs import REQUEST_ID
 
 _INSERT: Final = insert(AuditEvent)
 
@@ -70,7 +70,7 @@ class AuditService:
             "actor_id": actor.user_id,
             "user_id": user_id,
             "event": event,
-            "request_id": structlog.contextvars.get_contextvars().get("request_id"),
+            "request_id": REQUEST_ID.get(),
             "details": details,
             **actor.client._asdict(),
         }
