@@ -14,7 +14,7 @@ from app.security.passwords import PasswordHasher, normalize_password
 from app.telemetry.metrics import HashingMetrics
 
 QUEUE_PER_THREAD: Final = 25  # with 12 rounds, the last request in the queue waits about 7 s
-_NICENESS = 10
+_NICENESS = 13
 
 P = ParamSpec("P")
 T = TypeVar("T")
