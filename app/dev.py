@@ -18,14 +18,18 @@ def run(command: list[str]) -> int:
     settings = load_settings()
     os.environ["DATABASE_URL"] = settings.database_url.get_secret_value()
     os.environ["SECRET_KEY"] = settings.secret_key.get_secret_value()
-    child = subprocess.Popen(command)
+    # A process group of its own: of a signal to all, the child gets the one that is forwarded, and no other.
+    child = subprocess.Popen(command, process_group=0)
+    terminated = False
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        child.send_signal(number)
+        nonlocal terminated
+        if number == signal.SIGINT or not terminated:
+            child.send_signal(number)
+        terminated = terminated or number == signal.SIGTERM
 
-    # The terminal also sends Ctrl-C to the child, because it is in the same foreground process group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, forward)
+    signal.signal(signal.SIGINT, forward)
+    signal.signal(signal.SIGTERM, forward)  # make sends a second one; uvicorn's reloader hangs on two at once
     status = child.wait()
     devdb.detach_all()
     return status if status >= 0 else 128 - status

@@ -9,13 +9,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg2
 import pytest
 
 from app import devdb
-from tests.support import PATIENCE_SECONDS, clean_environment
+from tests.support import PATIENCE_SECONDS, clean_environment, eventually
 
 pytestmark = pytest.mark.process
 USER = (
@@ -157,10 +158,10 @@ def test_the_development_key_is_made_once_and_kept_to_ourselves(empty: Path) -> 
     assert stat.S_IMODE((empty / "secret_key").stat().st_mode) == 0o600
 
 
-def run_command(environment: dict[str, str], *command: str) -> "subprocess.Popen[str]":
+def run_command(environment: dict[str, str], *command: str, **options: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "app.dev", *command],
-        cwd=devdb.PROJECT, env=environment, stdout=subprocess.PIPE, text=True,
+        cwd=devdb.PROJECT, env=environment, stdout=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 
 
@@ -176,6 +177,28 @@ def test_a_given_database_is_used_instead_of_the_embedded_one() -> None:
 
     assert process.communicate(timeout=PATIENCE_SECONDS)[0] == "postgresql+psycopg2://elsewhere/db\n"
     assert process.returncode == 3
+
+
+def test_of_several_sigterms_the_command_gets_one(tmp_path: Path) -> None:
+    counted, enough = tmp_path / "counted", tmp_path / "enough"
+    script = (
+        "import pathlib, signal, time\n"
+        f"signal.signal(15, lambda *_: open({str(counted)!r}, 'a').write('x'))\n"
+        "print('up', flush=True)\n"
+        f"while not pathlib.Path({str(enough)!r}).exists(): time.sleep(0.01)\n"
+    )
+    process = run_command(clean_environment(**GIVEN), sys.executable, "-c", script, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+
+    os.killpg(process.pid, signal.SIGTERM)
+    process.terminate()
+    eventually(counted.exists)
+    process.terminate()
+    enough.touch()
+
+    process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, counted.read_text(encoding="utf-8")) == (0, "x")
 
 
 def test_sigterm_reaches_the_command_that_the_embedded_server_is_for() -> None:
