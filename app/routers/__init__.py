@@ -6,9 +6,9 @@ from app.routers import account, admin, audit, health, metrics, sessions, users
 
 # FastAPI matches routes in this order, so the most frequent ones come first.
 ROUTERS: Final = (
-    users.me_router,
     sessions.router,
     users.router,
+    users.me_router,
     health.router,
     metrics.router,
     account.router,
