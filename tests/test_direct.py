@@ -1,5 +1,6 @@
 """The short way past FastAPI and SQLAlchemy answers as the long one does."""
 
+import socket
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ from app import application
 from app.http.direct import plan_routes
 from app.routers import ROUTERS
 from app.services.accounts.profile import _SELECT_ACTIVE
-from tests.support import LIVE, Api, MakeService, bearer, error_of
+from tests.support import LIVE, Api, MakeService, bearer, error_of, eventually
 
 JSON = {"Content-Type": "application/json"}
 REFRESH = "/api/v1/refresh"
@@ -61,6 +62,27 @@ def test_a_refresh_is_read_as_fastapi_reads_it(
 
     assert seen(short) == seen(long)
     assert short.status_code >= 400
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure_of_ours(
+    start_service: MakeService,
+) -> None:
+    api = start_service()
+    lines = [
+        f"POST {REFRESH} HTTP/1.1",
+        "Host: x",
+        "Content-Type: application/json",
+        "Content-Length: 9",
+        "",
+        "{",
+    ]
+    with socket.create_connection(("127.0.0.1", httpx.URL(api.base_url).port)) as client:
+        client.sendall("\r\n".join(lines).encode())
+    counted = {"method": "POST", "route": REFRESH}
+
+    eventually(lambda: api.metric("http_request_duration_seconds_count", **counted, status="400") == 1)
+
+    assert api.metric("http_request_duration_seconds_count", **counted, status="500") == 0
 
 
 @pytest.mark.parametrize("authorization", TOKENS)

@@ -8,11 +8,12 @@ from typing import Final, TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from app.errors import PayloadTooLarge
 
 MAX_BODY_BYTES: Final = 64 * 1024
+_UNREADABLE: Final = "There was an error parsing the body"
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -42,10 +43,13 @@ def validated(validate: Callable[[object], T], value: object, *location: str) ->
 
 async def _read(request: Request) -> bytes:
     content = b""
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise PayloadTooLarge
+    try:
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > MAX_BODY_BYTES:
+                raise PayloadTooLarge
+    except ClientDisconnect:
+        raise HTTPException(400, _UNREADABLE) from None
     return content
 
 
@@ -61,5 +65,5 @@ def _parse(content: bytes) -> object:
         problem = {"loc": ("body", error.pos), "msg": "JSON decode error", "type": "json_invalid"}
         raise RequestValidationError([problem]) from None
     except (ValueError, RecursionError):
-        raise HTTPException(400, "There was an error parsing the body") from None
+        raise HTTPException(400, _UNREADABLE) from None
     return value
