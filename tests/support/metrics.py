@@ -1,5 +1,8 @@
 """What `/metrics` says."""
 
+from contextlib import suppress
+
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.database.engine import POOL_SIZE
@@ -34,8 +37,11 @@ def requests(scraped: Samples, route: str) -> float:
     )
 
 
-def workers_counted(started: Started) -> float:
-    return scrape(started)[_POOLS] / POOL_SIZE
+def workers_counted(started: Started) -> float | None:
+    """None where nobody answered: a worker that goes away cuts off whom it had not accepted yet."""
+    with suppress(httpx.TransportError):
+        return scrape(started)[_POOLS] / POOL_SIZE
+    return None
 
 
 def whole(started: Started) -> Started:
