@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from app.devdb import PROJECT
-from tests.support import PATIENCE_SECONDS, clean_environment, eventually
+from tests.support import PATIENCE_SECONDS, eventually
 
 pytestmark = [
     pytest.mark.process,
@@ -50,7 +50,9 @@ class Checkout:
         fakes.mkdir()
         (fakes / "venv.py").write_text(REAL_VENV, encoding="utf-8")
         (fakes / "pip.py").write_text(FAKE_PIP, encoding="utf-8")
-        self.environment = clean_environment() | {"PYTHON": sys.executable, "PYTHONPATH": str(fakes)}
+        # Without clean_environment(), as these programs must not be measured: a signal would end the
+        # measurement with a traceback of its own.
+        self.environment = {"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, "PYTHONPATH": str(fakes)}
 
     def start(self, pip: Literal["works", "fails", "hangs"]) -> "subprocess.Popen[str]":
         return subprocess.Popen(
