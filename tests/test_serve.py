@@ -175,11 +175,18 @@ def test_so_many_workers_are_started_as_the_settings_say(two_workers: Started) -
     assert len(two_workers.workers()) == 2
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "UPDATE alembic_version SET version_num = 'unknown'",
+        "ALTER TABLE alembic_version RENAME version_num TO anything",
+    ],
+)
 def test_a_database_of_another_project_ends_the_start_with_one_line(
-    start_process: StartProcess, fresh_database_url: str, fresh_database: Engine
+    start_process: StartProcess, fresh_database_url: str, fresh_database: Engine, foreign: str
 ) -> None:
     with fresh_database.connect() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = 'unknown'"))
+        connection.execute(text(foreign))
         connection.execute(text("DROP TABLE users CASCADE"))
     started = start_process(fresh_database_url)
 

@@ -67,17 +67,22 @@ class HealthService:
 
     def schema(self) -> Schema:
         """Raises DatabaseUnavailable."""
+        revision, read_only = self._state()
+        is_behind = revision is None or revision in self.revisions[:-1]
+        missing = () if is_behind else self._missing(revision)
+        return Schema(revision, is_behind, revision not in self.revisions, missing, read_only)
+
+    def _state(self) -> tuple[str | None, bool]:
+        """The revision, and whether the database is read-only."""
         try:
             rows = self.db.execute(_SELECT_STATE)
         except ProgrammingError as error:
+            if sqlstate(error) == errorcodes.UNDEFINED_COLUMN:  # the table is not one of Alembic's
+                return "unknown", False
             if sqlstate(error) != errorcodes.UNDEFINED_TABLE:
                 raise
             rows = ()
-        revision = rows[0].version_num if rows else None
-        is_behind = revision is None or revision in self.revisions[:-1]
-        missing = () if is_behind else self._missing(revision)
-        read_only = bool(rows) and rows[0].read_only == "on"
-        return Schema(revision, is_behind, revision not in self.revisions, missing, read_only)
+        return (rows[0].version_num, rows[0].read_only == "on") if rows else (None, False)
 
     def _missing(self, revision: str | None) -> tuple[str, ...]:
         """Queries until no column is missing, then remembers the revision."""
