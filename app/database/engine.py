@@ -101,11 +101,16 @@ def observe(engine: Engine, metrics: DatabaseMetrics) -> None:
     event.listen(engine, "handle_error", lambda context: _count(context.original_exception, metrics))
 
 
-def report_failure(engine: Engine, connection: PoolProxiedConnection, error: psycopg2.Error) -> None:
-    """For statements that bypass SQLAlchemy: counts the error, invalidates the pool after a disconnect."""
+def report_failure(engine: Engine, error: psycopg2.Error, connection: PoolProxiedConnection | None) -> None:
+    """For what bypasses SQLAlchemy: counts the error, invalidates the pool after a disconnect.
+
+    `connection` is None if it could not be opened.
+    """
     pool = engine.pool
     if isinstance(pool, EventLoopPool) and pool.metrics is not None:
         _count(error, pool.metrics)
+    if connection is None:
+        return
     failed: Any = connection.dbapi_connection
     if sqlstate(error) in FAILOVERS or engine.dialect.is_disconnect(cast(Any, error), failed, None):
         pool._invalidate(connection, error)  # noqa: SLF001 — SQLAlchemy has no public API for it

@@ -92,11 +92,15 @@ class Database:
             raise_translated(error)
 
     def _execute_directly(self, statement: Prepared, parameters: Mapping[str, Any] | None) -> Rows:
-        connection = self.engine.raw_connection()
+        try:
+            connection = self.engine.raw_connection()
+        except psycopg2.Error as error:
+            report_failure(self.engine, error, None)
+            raise
         try:
             return statement.run(connection, parameters)
         except psycopg2.Error as error:
-            report_failure(self.engine, connection, error)
+            report_failure(self.engine, error, connection)
             raise
         except BaseException as error:  # cancelled: the connection may still receive our result
             connection.invalidate(error)
