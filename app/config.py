@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     access_token_expire_minutes: int = Field(default=15, ge=1, le=1440)
     refresh_token_expire_days: int = Field(default=7, ge=1, le=365)
     session_max_days: int = Field(default=90, ge=1, le=3650)
+    sessions_per_user: int = Field(default=50, ge=1, le=10_000)
     refresh_reuse_leeway_seconds: int = Field(default=10, ge=0, le=300)
     bcrypt_rounds: int = Field(default=12, ge=4, le=18)
     password_min_length: int = Field(default=8, ge=1, le=256)

@@ -25,6 +25,7 @@ from app.services.operations.doctor import DoctorService
 from app.services.operations.health import HealthService
 from app.services.protection.password_policy import PasswordPolicy
 from app.services.sessions.admin import SessionAdminService
+from app.services.sessions.limit import SessionLimit
 from app.services.sessions.listing import SessionService
 from app.services.sessions.login import LoginService
 from app.services.sessions.revocation import RevocationService
@@ -67,7 +68,7 @@ class Container:
 
     @cached_property
     def profile(self) -> ProfileService:
-        return ProfileService(self._db)
+        return ProfileService(self._db, self.clock)
 
     @cached_property
     def admin(self) -> AdminService:
@@ -113,6 +114,8 @@ class Container:
             self._passwords,
             self.tokens,
             self._session_lifetime,
+            SessionLimit(self.settings.sessions_per_user, self.revocation, self.clock),
+            self.revocation,
             self.audit,
             self.clock,
             self.metrics.sessions,

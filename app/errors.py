@@ -9,6 +9,7 @@ ServiceError
 │   └── TokenRefused
 │       ├── InvalidToken         invalid_token
 │       ├── TokenExpired         token_expired
+│       ├── TokenRevoked         token_revoked
 │       ├── InvalidRefreshToken  invalid_refresh_token
 │       └── RefreshTokenReused   refresh_token_reused
 ├── Forbidden
@@ -82,6 +83,11 @@ class InvalidToken(TokenRefused):
 class TokenExpired(TokenRefused):
     code = "token_expired"
     message = "Access token expired"
+
+
+class TokenRevoked(TokenRefused):
+    code = "token_revoked"
+    message = "The session of this access token has ended"
 
 
 class InvalidRefreshToken(TokenRefused):

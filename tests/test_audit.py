@@ -37,8 +37,8 @@ def test_each_deed_leaves_its_audit_event(admin: Admin) -> None:
     service.token(email, "wrong password")
     service.token("nobody@example.com")
     passwords = {"current_password": PASSWORD, "new_password": PASSWORD + "!"}
-    service.http.put("/api/v1/me/password", json=passwords, headers=bearer(pair["access_token"]))
-    newer = service.refresh(pair["refresh_token"]).json()
+    changed = service.http.put("/api/v1/me/password", json=passwords, headers=bearer(pair["access_token"]))
+    newer = service.refresh(changed.json()["refresh_token"]).json()
     service.refresh(newer["refresh_token"])
     service.refresh(pair["refresh_token"])
     admin.change(user["id"], role="guest")

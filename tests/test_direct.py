@@ -1,7 +1,9 @@
 """The short way past FastAPI and SQLAlchemy answers as the long one does."""
 
 import socket
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -118,11 +120,17 @@ def test_the_hot_routes_go_the_short_way_and_those_with_parameters_do_not() -> N
 
 
 def test_prepared_statements_give_what_sqlalchemy_gives(api: Api) -> None:
-    user = api.me(api.log_in()["access_token"]).json()
+    token = api.log_in()["access_token"]
+    (session,) = api.http.get("/api/v1/me/sessions", headers=bearer(token)).json()
+    parameters = {
+        "user_id": api.me(token).json()["id"],
+        "session_id": UUID(session["id"]),
+        "now": datetime.now(UTC),
+    }
     db = api.operator.resources.requests
-    (plain,) = db.execute(_SELECT_ACTIVE, {"user_id": user["id"]})
+    (plain,) = db.execute(_SELECT_ACTIVE, parameters)
     connection = db.engine.raw_connection()
-    (prepared,) = _SELECT_ACTIVE.run(connection, {"user_id": user["id"]})
+    (prepared,) = _SELECT_ACTIVE.run(connection, parameters)
     connection.close()
 
     assert prepared._fields == tuple(plain._fields)

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from app.container import VERSION
 from app.database import waiting
 from app.database.engine import POOL_SIZE, REQUEST_CONNECTIONS
+from app.models.sessions import RevocationReason
 from app.services.protection.hashing import QUEUE_PER_THREAD
 from app.telemetry import workers
 from app.telemetry.workers import FOLDER_VARIABLE
@@ -48,7 +49,7 @@ def test_every_series_of_the_metrics_is_there_from_the_start_at_zero(start_servi
         (
             "app_sessions_ended_total",
             "reason",
-            ["logout", "logout_all", "password_change", "reuse_detected", "admin", "user_disabled"],
+            [reason.value for reason in RevocationReason],
         ),
     ]:
         found = {labels: value for (sample, labels), value in scraped.items() if sample == name}

@@ -31,7 +31,6 @@ def access_claims(**changes: Any) -> dict[str, Any]:
         "iss": "kanban-auth",
         "sub": "1",
         "role": "admin",
-        "sid": str(uuid4()),
         "jti": str(uuid4()),
         "iat": NOW,
         "exp": NOW + 2 * DAY,  # longer than any run of the tests
@@ -40,7 +39,7 @@ def access_claims(**changes: Any) -> dict[str, Any]:
 
 
 def refresh_claims(**changes: Any) -> dict[str, Any]:
-    return access_claims(role=..., **changes)
+    return access_claims(role=..., **({"sid": str(uuid4())} | changes))
 
 
 def sign(

@@ -7,7 +7,7 @@ from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.security.base import SecurityBase
 from pydantic import TypeAdapter
 
-from app.errors import Forbidden, NotAuthenticated, TokenExpired
+from app.errors import CrossSiteRequest, Forbidden, NotAuthenticated, TokenExpired
 from app.greenlets import run_in_greenlet
 from app.http.bodies import json_body, validated
 from app.http.client import client_of
@@ -55,8 +55,9 @@ AccessToken = Annotated[AccessClaims, Depends(_access_token)]
 
 
 async def _current_user(request: Request, claims: AccessToken) -> Account:
-    account: Account = await run_in_greenlet(container_of(request).profile.get_active, claims.user_id)
-    return account
+    """As the database knows them now. Raises InvalidToken, TokenRevoked."""
+    authenticate = container_of(request).profile.authenticate
+    return await run_in_greenlet(authenticate, claims.user_id, claims.session_id)
 
 
 CurrentUser = Annotated[Account, Depends(_current_user)]
@@ -93,6 +94,16 @@ def _find_refresh_token(request: Request, body: RefreshRequest | None) -> str | 
     if body is not None and body.refresh_token is not None:
         return body.refresh_token.get_secret_value()
     return cookies_of(request).read(REFRESH_COOKIE, request)
+
+
+async def _refresh_cookie(request: Request) -> str | None:
+    try:
+        return cookies_of(request).read(REFRESH_COOKIE, request)
+    except CrossSiteRequest:
+        return None
+
+
+RefreshCookie = Annotated[str | None, Depends(_refresh_cookie)]
 
 
 class _RefreshToken:
@@ -142,11 +153,13 @@ class _LogoutCredential(_Password):
         self, request: Request, body: RefreshRequest | None = None
     ) -> AccessClaims | RefreshTokenCredential:
         try:
-            return await _access_token(request)
+            claims = await _access_token(request)
         except (NotAuthenticated, TokenExpired):
             if token := _find_refresh_token(request, body):
                 return RefreshTokenCredential(token)
             raise
+        await _current_user(request, claims)
+        return claims
 
 
 LogoutCredential = Annotated[AccessClaims | RefreshTokenCredential, Depends(_LogoutCredential())]

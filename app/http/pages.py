@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from fastapi import Query, Request, Response
 
 MAX_ID: Final = 2**63 - 1
 Limit = Annotated[int, Query(ge=1, le=1000)]
+AfterSession = Annotated[UUID | None, Query(description="The id of the last session of the previous page.")]
 
 
 LINK: Final[dict[str, Any]] = {

@@ -13,9 +13,12 @@ class RevocationReason(StrEnum):
     LOGOUT = "logout"
     LOGOUT_ALL = "logout_all"
     PASSWORD_CHANGE = "password_change"
+    PASSWORD_RESET = "password_reset"
     REUSE_DETECTED = "reuse_detected"
     ADMIN = "admin"
     USER_DISABLED = "user_disabled"
+    REPLACED = "replaced"
+    SESSION_LIMIT = "session_limit"
 
 
 _REASONS = ", ".join(f"'{reason}'" for reason in RevocationReason)

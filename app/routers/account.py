@@ -1,6 +1,6 @@
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from app.errors import (
     CrossSiteRequest,
@@ -19,9 +19,11 @@ from app.http.dependencies import (
     RotationServiceDep,
     SessionServiceDep,
 )
+from app.http.pages import LINK, AfterSession, Limit, page_of
 from app.http.routing import Route
+from app.http.token_response import token_response
 from app.schemas.errors import SIGNED_IN, responses
-from app.schemas.sessions import EndedSessionOut, SessionOut
+from app.schemas.sessions import EndedSessionOut, SessionOut, TokenPairOut
 from app.schemas.users import PasswordChange, PasswordProof
 
 router = APIRouter(prefix="/api/v1/me", tags=["my account"], route_class=Route, dependencies=[SignedIn])
@@ -29,9 +31,12 @@ router = APIRouter(prefix="/api/v1/me", tags=["my account"], route_class=Route, 
 
 @router.put(
     "/password",
-    status_code=204,
     summary="Change my password",
-    responses=responses(*SIGNED_IN, InvalidInput, InvalidCredentials, CrossSiteRequest, PayloadTooLarge),
+    response_model=TokenPairOut,
+    responses={
+        204: {"description": "Changed, with an access token that belongs to no session"},
+        **responses(*SIGNED_IN, InvalidInput, InvalidCredentials, CrossSiteRequest, PayloadTooLarge),
+    },
 )
 def change_password(
     change: PasswordChange,
@@ -39,18 +44,13 @@ def change_password(
     claims: AccessToken,
     passwords: PasswordChangeServiceDep,
     rotation: RotationServiceDep,
-    came_by_cookie: CameByCookie,
     cookies: AuthCookiesDep,
 ) -> Response:
-    """All other sessions end. A browser gets a new pair in its cookies; other clients keep theirs."""
+    """All other sessions end. This one goes on with the pair of the answer."""
     current, new = change.current_password.get_secret_value(), change.new_password.get_secret_value()
     passwords.change(user, current, new, claims.session_id)
-    response = Response(status_code=204)
-    if came_by_cookie and claims.session_id is not None:
-        pair = rotation.renew(user.user_id, claims.session_id, user.client)
-        if pair is not None:
-            cookies.set(response, pair)
-    return response
+    pair = rotation.renew(user.user_id, claims.session_id, user.client) if claims.session_id else None
+    return token_response(pair, cookies) if pair else Response(status_code=204)
 
 
 @router.post(
@@ -71,10 +71,23 @@ def delete_account(
     return response
 
 
-@router.get("/sessions", summary="My sessions", responses=responses(*SIGNED_IN))
-def list_sessions(user: CurrentUser, claims: AccessToken, sessions: SessionServiceDep) -> list[SessionOut]:
+@router.get(
+    "/sessions",
+    summary="My sessions",
+    responses={200: {"headers": LINK}, **responses(*SIGNED_IN, InvalidInput)},
+)
+def list_sessions(
+    user: CurrentUser,
+    claims: AccessToken,
+    sessions: SessionServiceDep,
+    request: Request,
+    response: Response,
+    limit: Limit = 100,
+    after: AfterSession = None,
+) -> list[SessionOut]:
     """Active sessions, most recently used first."""
-    found = [SessionOut.model_validate(row) for row in sessions.list_active(user.id)]
+    rows = page_of(sessions.list_active(user.id, after, limit + 1), limit, "after", request, response)
+    found = [SessionOut.model_validate(row) for row in rows]
     return [each.model_copy(update={"current": each.id == claims.session_id}) for each in found]
 
 

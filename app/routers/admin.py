@@ -13,7 +13,7 @@ from app.errors import (
 )
 from app.http.authentication import AdminOnly, CurrentAdmin
 from app.http.dependencies import AdminServiceDep, SessionAdminServiceDep
-from app.http.pages import LINK, MAX_ID, Limit, page_of
+from app.http.pages import LINK, MAX_ID, AfterSession, Limit, page_of
 from app.http.routing import Route
 from app.models.users import Role
 from app.schemas.errors import SIGNED_IN, responses
@@ -99,9 +99,21 @@ def delete_user(user_id: UserId, actor: CurrentAdmin, admin: AdminServiceDep) ->
     admin.delete(actor, user_id)
 
 
-@router.get("/{user_id}/sessions", summary="A user's sessions", responses=responses(*_READ, NotFound))
-def list_sessions_of(user_id: UserId, sessions: SessionAdminServiceDep) -> list[SessionOut]:
-    return [SessionOut.model_validate(row) for row in sessions.list_active(user_id)]
+@router.get(
+    "/{user_id}/sessions",
+    summary="A user's sessions",
+    responses={200: {"headers": LINK}, **responses(*_READ, NotFound)},
+)
+def list_sessions_of(
+    user_id: UserId,
+    sessions: SessionAdminServiceDep,
+    request: Request,
+    response: Response,
+    limit: Limit = 100,
+    after: AfterSession = None,
+) -> list[SessionOut]:
+    rows = sessions.list_active(user_id, after, limit + 1)
+    return [SessionOut.model_validate(row) for row in page_of(rows, limit, "after", request, response)]
 
 
 @router.delete(

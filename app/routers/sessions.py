@@ -13,15 +13,16 @@ from app.errors import (
     PayloadTooLarge,
     RefreshTokenReused,
     TokenExpired,
+    TokenRevoked,
     Unavailable,
 )
 from app.http.authentication import (
     IdempotencyKey,
     LogoutCredential,
     PresentedRefreshToken,
+    RefreshCookie,
     RefreshTokenCredential,
 )
-from app.http.cookies import AuthCookies
 from app.http.dependencies import (
     AuthCookiesDep,
     CurrentClient,
@@ -31,9 +32,9 @@ from app.http.dependencies import (
     cookies_of,
 )
 from app.http.routing import Route
+from app.http.token_response import token_response
 from app.schemas.errors import responses
 from app.schemas.sessions import LoginForm, TokenPairOut
-from app.services.sessions.tokens import TokenPair
 
 router = APIRouter(prefix="/api/v1", tags=["sessions"], route_class=Route)
 
@@ -56,14 +57,6 @@ class ClearsCookies(Route):
         return clearing
 
 
-def _answer(pair: TokenPair, cookies: AuthCookies) -> Response:
-    content = TokenPairOut.model_validate(pair).model_dump_json()
-    response = Response(content, media_type="application/json")
-    response.headers["Cache-Control"] = "no-store"  # RFC 6749 §5.1
-    cookies.set(response, pair)
-    return response
-
-
 @router.post(
     "/token",
     summary="Log in",
@@ -75,9 +68,14 @@ def create_token(
     login: LoginServiceDep,
     client: CurrentClient,
     cookies: AuthCookiesDep,
+    refresh_cookie: RefreshCookie,
 ) -> Response:
-    """Opens a session and answers with its token pair, in the body and as HttpOnly cookies."""
-    return _answer(login.log_in(form.username, form.password.get_secret_value(), client), cookies)
+    """Opens a session and answers with its token pair, in the body and as HttpOnly cookies.
+
+    It replaces the session of the browser's refresh token, and one user has at most `SESSIONS_PER_USER`.
+    """
+    password = form.password.get_secret_value()
+    return token_response(login.log_in(form.username, password, client, refresh_cookie), cookies)
 
 
 @router.post(
@@ -102,7 +100,7 @@ def refresh_token(
     idempotency_key: IdempotencyKey,
 ) -> Response:
     """Exchanges a refresh token for a new pair. Each refresh token can be used once."""
-    return _answer(rotation.refresh(token, idempotency_key, client), cookies)
+    return token_response(rotation.refresh(token, idempotency_key, client), cookies)
 
 
 def log_out(
@@ -135,6 +133,7 @@ router.add_api_route(
         NotAuthenticated,
         InvalidToken,
         TokenExpired,
+        TokenRevoked,
         InvalidRefreshToken,
         RefreshTokenReused,
         CrossSiteRequest,

@@ -16,6 +16,7 @@ from app.errors import (
     PayloadTooLarge,
     ServiceError,
     TokenExpired,
+    TokenRevoked,
     Unauthenticated,
     Unavailable,
 )
@@ -31,7 +32,7 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     InternalError: 500,
     Unavailable: 503,
 }
-SIGNED_IN: Final = (NotAuthenticated, InvalidToken, TokenExpired, Unavailable)
+SIGNED_IN: Final = (NotAuthenticated, InvalidToken, TokenExpired, TokenRevoked, Unavailable)
 """The errors of every endpoint that requires an access token."""
 
 _DESCRIPTIONS: Final = {

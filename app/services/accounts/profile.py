@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
+from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, exists, or_, select
 
+from app.clock import Clock
 from app.database.prepared import Prepared
 from app.database.transactions import Database
-from app.errors import InvalidToken
-from app.models import User
+from app.errors import InvalidToken, TokenRevoked
+from app.models import LoginSession, User
+from app.models.sessions import is_live
 from app.models.users import Role
 
 
@@ -28,18 +31,32 @@ class Account(NamedTuple):
 
 
 ACCOUNT_COLUMNS: Final = tuple(getattr(User, name) for name in Account._fields)
+_session_id = bindparam("session_id", type_=LoginSession.id.type)
 _SELECT_ACTIVE: Final = Prepared(
-    select(*ACCOUNT_COLUMNS).where(User.id == bindparam("user_id"), User.is_active)
+    select(
+        *ACCOUNT_COLUMNS,
+        or_(
+            _session_id.is_(None),
+            exists().where(LoginSession.id == _session_id, LoginSession.user_id == User.id, *is_live()),
+        ).label("is_live"),
+    ).where(User.id == bindparam("user_id"), User.is_active)
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileService:
     db: Database
+    clock: Clock
 
-    def get_active(self, user_id: int) -> Account:
-        """Raises InvalidToken if the user is deleted or disabled."""
-        rows = self.db.execute(_SELECT_ACTIVE, {"user_id": user_id})
+    def authenticate(self, user_id: int, session_id: UUID | None) -> Account:
+        """The owner of an access token. `session_id` is None in a token that a sibling has made.
+
+        Raises InvalidToken if the user is deleted or disabled, TokenRevoked if the session has ended.
+        """
+        parameters = {"user_id": user_id, "session_id": session_id, "now": self.clock()}
+        rows = self.db.execute(_SELECT_ACTIVE, parameters)
         if not rows:
             raise InvalidToken
-        return Account._make(rows[0])
+        if not rows[0].is_live:
+            raise TokenRevoked
+        return Account._make(rows[0][:-1])

@@ -21,19 +21,21 @@ class SessionAdminService:
     revocation: RevocationService
     actions: AdminActions
 
-    def list_active(self, user_id: int) -> Rows:
+    def list_active(self, user_id: int, after: UUID | None = None, limit: int = 1000) -> Rows:
         """Raises NotFound if the user does not exist."""
         self.accounts.get(user_id)
-        return self.sessions.list_active(user_id)
+        return self.sessions.list_active(user_id, after, limit)
 
     @retry_conflicts
-    def revoke(self, actor: Actor, user_id: int, only: UUID | None = None) -> int:
-        """Revokes all sessions of the user, or `only` one. Returns the number. Raises NotFound."""
+    def revoke(self, actor: Actor, user_id: int, session_id: UUID | None = None) -> int:
+        """Revokes all sessions of the user, or one. Returns the number. Raises NotFound."""
         self.accounts.get(user_id)
-        revocation = Revocation(actor, user_id, RevocationReason.ADMIN, only=only)
+        revocation = Revocation(
+            actor, user_id, RevocationReason.ADMIN, only=[session_id] if session_id else None
+        )
         with self.db.transaction() as transaction:
             number = self.revocation.revoke_within(transaction, revocation)
-            if only is not None and not number:
+            if session_id is not None and not number:
                 raise NotFound
             self.actions.report(transaction, "sessions_ended", actor, user_id, number=number)
         return number

@@ -8,13 +8,16 @@ import structlog
 from sqlalchemy import DateTime, bindparam, insert, select
 
 from app.clock import Clock
-from app.database.transactions import Database, retry_conflicts
-from app.errors import InvalidCredentials
+from app.database.transactions import Database, Transaction, retry_conflicts
+from app.errors import InvalidCredentials, InvalidRefreshToken
 from app.models import LoginSession, User
 from app.models.audit import AuditEventName
+from app.models.sessions import RevocationReason
 from app.security.tokens import RefreshClaims
 from app.services.credentials.passwords import PasswordService
 from app.services.operations.audit import AuditService, Client, UserActor
+from app.services.sessions.limit import SessionLimit
+from app.services.sessions.revocation import Revocation, RevocationService
 from app.services.sessions.tokens import SessionLifetime, TokenPair, TokenService, unix_seconds
 from app.telemetry.metrics import SessionMetrics
 
@@ -36,13 +39,17 @@ _opened = (
         User.is_active,
         User.hashed_password == bindparam("hashed_password"),
     )
-    .with_for_update(read=True)
+    .with_for_update(key_share=True)
 )
 _role = select(User.role).where(User.id == bindparam("user_id")).scalar_subquery()
 _OPEN: Final = (
     insert(LoginSession)
     .from_select([column.name for column in _opened.selected_columns], _opened)
     .returning(_role.label("role"))
+)
+# Not an older token: whoever has one may be a thief, and must not end the session of its owner.
+_SELECT_BY_LIVE_TOKEN: Final = select(LoginSession.id).where(
+    LoginSession.id == bindparam("session_id"), LoginSession.token_id == bindparam("token_id")
 )
 
 
@@ -52,12 +59,16 @@ class LoginService:
     passwords: PasswordService
     tokens: TokenService
     lifetime: SessionLifetime
+    limit: SessionLimit
+    revocation: RevocationService
     audit: AuditService
     clock: Clock
     metrics: SessionMetrics
 
-    def log_in(self, username: str, password: str, client: Client) -> TokenPair:
-        """Raises InvalidCredentials."""
+    def log_in(
+        self, username: str, password: str, client: Client, refresh_token: str | None = None
+    ) -> TokenPair:
+        """The session of a live `refresh_token` of the same user is replaced. Raises InvalidCredentials."""
         user = self.passwords.verify_login(username, password, client)
         now = self.clock()
         expires_at = now + min(self.lifetime.idle, self.lifetime.absolute)
@@ -70,7 +81,7 @@ class LoginService:
             "now": now,
             "expires_at": expires_at,
         }
-        role = self._open(session, client)
+        role = self._open(session, client, self._presented(refresh_token))
         if role is None:  # since the verification, disabled, deleted or given a new password
             self.passwords.record_failed_login("disabled", user.id, client)
             raise InvalidCredentials
@@ -78,7 +89,7 @@ class LoginService:
         return self.tokens.issue(refresh, role)
 
     @retry_conflicts
-    def _open(self, session: dict[str, Any], client: Client) -> str | None:
+    def _open(self, session: dict[str, Any], client: Client, presented: RefreshClaims | None) -> str | None:
         """The user's role, or None if the user has changed since the password was verified."""
         with self.db.transaction() as transaction:
             rows = transaction.execute(_OPEN, session | client._asdict())
@@ -87,8 +98,24 @@ class LoginService:
             user_id, session_id = session["user_id"], str(session["session_id"])
             actor, event = UserActor(user_id, client), AuditEventName.LOGIN_SUCCEEDED
             self.audit.record(transaction, event, actor, user_id, session_id=session_id)
+            if presented is not None and presented.user_id == user_id:
+                self._replace(transaction, actor, presented)
+            self.limit.enforce(transaction, actor, session["session_id"])
             transaction.after_commit(lambda: self._report(user_id, session_id))
         return str(rows[0].role)
+
+    def _presented(self, refresh_token: str | None) -> RefreshClaims | None:
+        try:
+            return self.tokens.verify_refresh(refresh_token) if refresh_token else None
+        except InvalidRefreshToken:
+            return None
+
+    def _replace(self, transaction: Transaction, actor: UserActor, presented: RefreshClaims) -> None:
+        parameters = {"session_id": presented.session_id, "token_id": presented.token_id}
+        if transaction.execute(_SELECT_BY_LIVE_TOKEN, parameters):
+            only = [presented.session_id]
+            revocation = Revocation(actor, actor.user_id, RevocationReason.REPLACED, only=only)
+            self.revocation.revoke_within(transaction, revocation)
 
     def _report(self, user_id: int, session_id: str) -> None:
         self.metrics.logins.labels("password").inc()

@@ -1,12 +1,13 @@
 """Revokes sessions, and records the reason."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import DateTime, Row, Uuid, bindparam, case, or_, update
+from sqlalchemy import ARRAY, DateTime, Row, Uuid, any_, bindparam, case, or_, update
 
 from app.clock import Clock
 from app.database.transactions import Database, Transaction, retry_conflicts
@@ -21,13 +22,14 @@ log = structlog.get_logger(__name__)
 
 _IDS_RECORDED: Final = 50
 
-_only, _keep, _current = (bindparam(name, type_=Uuid) for name in ("only", "keep", "current"))
+_only = bindparam("only", type_=ARRAY(Uuid))
+_keep, _current = (bindparam(name, type_=Uuid) for name in ("keep", "current"))
 _REVOKE: Final = (
     update(LoginSession)
     .where(
         LoginSession.user_id == bindparam("owner"),
         *is_live(),
-        or_(_only.is_(None), LoginSession.id == _only),
+        or_(_only.is_(None), LoginSession.id == any_(_only)),
         or_(_keep.is_(None), LoginSession.id != _keep),
     )
     .values(
@@ -41,7 +43,7 @@ _REVOKE: Final = (
 
 
 class Revocation(NamedTuple):
-    """Selects live sessions of a user: all, `only` one, or all except the one to `keep`.
+    """Selects live sessions of a user: all, `only` some, or all except the one to `keep`.
 
     `current` is the session that the user logs out of: its reason is always `logout`, not `reason`.
     """
@@ -49,7 +51,7 @@ class Revocation(NamedTuple):
     actor: Actor
     user_id: int
     reason: RevocationReason
-    only: UUID | None = None
+    only: Sequence[UUID] | None = None
     keep: UUID | None = None
     current: UUID | None = None
 
@@ -67,14 +69,14 @@ class RevocationService:
         if everywhere:
             self.revoke(Revocation(actor, user_id, RevocationReason.LOGOUT_ALL, current=session_id))
         elif session_id is not None:
-            self.revoke(Revocation(actor, user_id, RevocationReason.LOGOUT, only=session_id))
+            self.revoke(Revocation(actor, user_id, RevocationReason.LOGOUT, only=[session_id]))
 
     def log_out_of_others(self, user: UserActor, keep: UUID | None) -> None:
         self.revoke(Revocation(user, user.user_id, RevocationReason.LOGOUT_ALL, keep=keep))
 
     def log_out_of(self, user: UserActor, session_id: UUID) -> None:
         """Raises NotFound if the user has no such live session."""
-        if not self.revoke(Revocation(user, user.user_id, RevocationReason.LOGOUT, only=session_id)):
+        if not self.revoke(Revocation(user, user.user_id, RevocationReason.LOGOUT, only=[session_id])):
             raise NotFound
 
     @retry_conflicts
@@ -88,7 +90,7 @@ class RevocationService:
         """Record that a refresh token was reused, so it may be stolen, and revoke its session."""
         log.warning("session.reuse_detected", user_id=user_id, session_id=str(session_id))
         actor, event = Anonymous(client), AuditEventName.REUSE_DETECTED
-        revocation = Revocation(actor, user_id, RevocationReason.REUSE_DETECTED, only=session_id)
+        revocation = Revocation(actor, user_id, RevocationReason.REUSE_DETECTED, only=[session_id])
         with self.db.transaction() as transaction:
             self.audit.record(transaction, event, actor, user_id, session_id=str(session_id))
             self.revoke_within(transaction, revocation)
@@ -121,11 +123,15 @@ class RevocationService:
             ids = [str(session.id) for session in revoked[:_IDS_RECORDED]]
             details = {"reason": reason, "number": len(revoked), "session_ids": ids}
             self.audit.record(transaction, AuditEventName.SESSION_ENDED, actor, user_id, **details)
-            transaction.after_commit(lambda: self._report(user_id, revoked))
+            transaction.after_commit(lambda: self._report(user_id, reason, revoked))
         return len(revoked)
 
-    def _report(self, user_id: int, revoked: Sequence[Row[Any]]) -> None:
-        for session in revoked:
-            reason = session.revoked_reason
-            self.metrics.ended.labels(reason).inc()
-            log.info("session.ended", user_id=user_id, session_id=str(session.id), reason=reason)
+    def _report(self, user_id: int, reason: RevocationReason, revoked: Sequence[Row[Any]]) -> None:
+        for label, number in Counter(session.revoked_reason for session in revoked).items():
+            self.metrics.ended.labels(label).inc(number)
+        if len(revoked) == 1:
+            session_id, only_reason = str(revoked[0].id), revoked[0].revoked_reason
+            log.info("session.ended", user_id=user_id, session_id=session_id, reason=only_reason)
+        else:
+            ids = [str(session.id) for session in revoked[:_IDS_RECORDED]]
+            log.info("sessions.ended", user_id=user_id, number=len(revoked), reason=reason, session_ids=ids)

@@ -24,6 +24,7 @@ from app.telemetry.metrics import SessionMetrics
 log = structlog.get_logger(__name__)
 
 REPLAY_WINDOW: Final = timedelta(seconds=60)
+CLOCK_SKEW: Final = timedelta(seconds=2)
 
 Verdict = Literal["current", "replayed", "raced", "reuse_detected", "revoked", "expired"]
 
@@ -152,9 +153,11 @@ class RotationService:
         if token_id != row.previous_token_id:
             return "reuse_detected"
         age, leeway = now - row.rotated_at, self.reuse_leeway
-        if key_hash is not None and key_hash == row.idempotency_key_hash and age <= REPLAY_WINDOW:
+        was_just_used = age >= -CLOCK_SKEW  # a clock that was further ahead is no leeway
+        same_key = key_hash is not None and key_hash == row.idempotency_key_hash
+        if same_key and was_just_used and age <= REPLAY_WINDOW:
             return "replayed"
-        return "raced" if leeway and age <= leeway else "reuse_detected"
+        return "raced" if leeway and was_just_used and age <= leeway else "reuse_detected"
 
     def _refuse(self, verdict: Verdict, claims: RefreshClaims, client: Client) -> NoReturn:
         log.info(
