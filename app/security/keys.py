@@ -1,4 +1,4 @@
-"""Derives the keys for access and refresh tokens from SECRET_KEY."""
+"""Derives keys from SECRET_KEY: one for each purpose, under a label of its own."""
 
 from dataclasses import dataclass, field
 
@@ -19,8 +19,11 @@ class TokenKeys:
     refresh: bytes = field(repr=False)
 
 
+def derive(secret_key: str, label: bytes) -> bytes:
+    """32 bytes of HKDF-SHA256 (RFC 5869), with `label` as its `info`."""
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=label).derive(secret_key.encode())
+
+
 def derive_keys(secret_key: str, *, algorithm: str, issuer: str, audience: str | None) -> TokenKeys:
-    """The refresh key is 32 bytes of HKDF-SHA256 (RFC 5869), with its own `info` label."""
-    secret = secret_key.encode()
-    kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=_REFRESH_LABEL)
-    return TokenKeys(algorithm, issuer, audience, access=secret, refresh=kdf.derive(secret))
+    refresh = derive(secret_key, _REFRESH_LABEL)
+    return TokenKeys(algorithm, issuer, audience, access=secret_key.encode(), refresh=refresh)

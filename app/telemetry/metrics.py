@@ -1,20 +1,12 @@
 """The metrics that `/metrics` exports. Every label has a finite set of values; each series starts at 0."""
 
 import os
-import platform
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from collections.abc import Iterable
+from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-    values,
-)
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest, values
 
+from app.telemetry.families import Families
 from app.telemetry.workers import FOLDER_VARIABLE, AllWorkers, Worker
 
 LOGIN_FAILURES: Final = ("unknown_email", "wrong_password", "disabled")
@@ -48,37 +40,8 @@ SQLSTATE_CLASSES: Final = (
 )
 
 
-class _Families:
-    """Creates metrics in one registry; a counter starts with all its label values."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def counter(self, name: str, text: str, label: str, label_values: Iterable[str]) -> Counter:
-        counter = Counter(name, text, (label,), registry=self._registry)
-        for value in label_values:
-            counter.labels(value)
-        return counter
-
-    def total(self, name: str, text: str) -> Counter:
-        return Counter(name, text, registry=self._registry)
-
-    def gauge(self, name: str, text: str, mode: Literal["livesum", "livemostrecent"] = "livesum") -> Gauge:
-        return Gauge(name, text, registry=self._registry, multiprocess_mode=mode)
-
-    def histogram(
-        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
-    ) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
-
-    def build_info(self, version: str) -> None:
-        text, labels = "Always 1; the labels say what runs.", ("version", "python")
-        build = Gauge("app_build_info", text, labels, registry=self._registry, multiprocess_mode="livemax")
-        build.labels(version, platform.python_version()).set(1)
-
-
 class HttpMetrics:
-    def __init__(self, families: _Families) -> None:
+    def __init__(self, families: Families) -> None:
         self.duration = families.histogram(
             "http_request_duration_seconds",
             "Time from the request's arrival to the end of its answer.",
@@ -89,7 +52,7 @@ class HttpMetrics:
 
 
 class AccountMetrics:
-    def __init__(self, families: _Families) -> None:
+    def __init__(self, families: Families) -> None:
         self.registrations = families.counter(
             "app_user_registrations", "Users registered.", "method", ("password",)
         )
@@ -99,7 +62,7 @@ class AccountMetrics:
 
 
 class SessionMetrics:
-    def __init__(self, families: _Families, revocation_reasons: Iterable[str]) -> None:
+    def __init__(self, families: Families, revocation_reasons: Iterable[str]) -> None:
         self.logins = families.counter("app_user_logins", "Logins.", "method", ("password",))
         self.login_failures = families.counter(
             "app_login_failures", "Logins refused.", "reason", LOGIN_FAILURES
@@ -118,7 +81,7 @@ class SessionMetrics:
 
 
 class HashingMetrics:
-    def __init__(self, families: _Families) -> None:
+    def __init__(self, families: Families) -> None:
         self.duration = families.histogram(
             "app_password_hash_seconds", "Time to compute one password hash.", _HASH_BUCKETS
         )
@@ -132,7 +95,7 @@ class HashingMetrics:
 
 
 class DatabaseMetrics:
-    def __init__(self, families: _Families) -> None:
+    def __init__(self, families: Families) -> None:
         self.pool_in_use = families.gauge("app_database_pool_in_use", "Database connections in use.")
         self.pool_size = families.gauge("app_database_pool_size", "Database connections allowed.")
         self.pool_waiting = families.gauge(
@@ -163,7 +126,7 @@ class Metrics:
         if worker is not None:
             self._exported = CollectorRegistry()
             self._exported.register(AllWorkers(worker))
-        families = _Families(self.registry)
+        families = Families(self.registry)
         self.http = HttpMetrics(families)
         self.accounts = AccountMetrics(families)
         self.sessions = SessionMetrics(families, revocation_reasons)

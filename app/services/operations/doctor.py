@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 from sqlalchemy import text
 
 from app.clock import Clock
-from app.config import MIN_SECRET_BYTES, Settings
+from app.config import Settings
 from app.database.engine import POOL_SIZE
 from app.database.failures import describe
 from app.database.transactions import Database
 from app.errors import DatabaseUnavailable
 from app.services.operations.health import HealthService, Schema
+from app.setting_groups import MIN_SECRET_BYTES
 from app.telemetry.workers import FOLDER_VARIABLE
 
 OLDEST_SERVER: Final = 14

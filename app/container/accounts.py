@@ -1,0 +1,51 @@
+from abc import abstractmethod
+from functools import cached_property
+
+from app.container.protection import ProtectionServices
+from app.services.accounts.admin import AdminService
+from app.services.accounts.admin_actions import AdminActions
+from app.services.accounts.deletion import DeletionService
+from app.services.accounts.imports import ImportService
+from app.services.accounts.profile import ProfileService
+from app.services.accounts.registration import RegistrationService
+from app.services.accounts.session_revoker import SessionRevoker
+
+
+class AccountServices(ProtectionServices):
+    @property
+    @abstractmethod
+    def _session_revoker(self) -> SessionRevoker:
+        """Sessions are above accounts, so the container of sessions provides it."""
+
+    @cached_property
+    def registration(self) -> RegistrationService:
+        return RegistrationService(
+            self._db, self._policy, self._hashing, self.audit, self.clock, self.metrics.accounts
+        )
+
+    @cached_property
+    def profile(self) -> ProfileService:
+        return ProfileService(self._db, self.clock)
+
+    @cached_property
+    def admin(self) -> AdminService:
+        return AdminService(
+            self._db,
+            self.registration,
+            self._deletion,
+            self._session_revoker,
+            self.audit,
+            self._admin_actions,
+        )
+
+    @cached_property
+    def imports(self) -> ImportService:
+        return ImportService(self._db, self._hashing, self.clock, self.metrics.accounts)
+
+    @cached_property
+    def _deletion(self) -> DeletionService:
+        return DeletionService(self.audit)
+
+    @cached_property
+    def _admin_actions(self) -> AdminActions:
+        return AdminActions(self.metrics.accounts)

@@ -1,0 +1,28 @@
+from functools import cached_property
+
+from app.container.accounts import AccountServices
+from app.services.credentials.account_closure import AccountClosureService
+from app.services.credentials.password_change import PasswordChangeService
+from app.services.credentials.passwords import PasswordService
+
+
+class CredentialServices(AccountServices):
+    @cached_property
+    def password_change(self) -> PasswordChangeService:
+        return PasswordChangeService(
+            self._db,
+            self._passwords,
+            self._policy,
+            self._hashing,
+            self._session_revoker,
+            self.audit,
+            self._admin_actions,
+        )
+
+    @cached_property
+    def account_closure(self) -> AccountClosureService:
+        return AccountClosureService(self._db, self._passwords, self._deletion)
+
+    @cached_property
+    def _passwords(self) -> PasswordService:
+        return PasswordService(self._db, self._hashing, self.audit, self.metrics.sessions)

@@ -1,0 +1,74 @@
+from datetime import timedelta
+from functools import cached_property
+
+from app.container.credentials import CredentialServices
+from app.security.keys import derive_keys
+from app.services.sessions.admin import SessionAdminService
+from app.services.sessions.limit import SessionLimit
+from app.services.sessions.listing import SessionService
+from app.services.sessions.login import LoginService
+from app.services.sessions.revocation import RevocationService
+from app.services.sessions.rotation import RotationService
+from app.services.sessions.tokens import SessionLifetime, TokenService
+
+
+class SessionServices(CredentialServices):
+    @cached_property
+    def tokens(self) -> TokenService:
+        keys = derive_keys(
+            self.settings.secret_key.get_secret_value(),
+            algorithm=self.settings.jwt_algorithm,
+            issuer=self.settings.jwt_issuer,
+            audience=self.settings.jwt_audience,
+        )
+        lifetime = timedelta(minutes=self.settings.access_token_expire_minutes)
+        return TokenService(keys, lifetime, self.clock)
+
+    @cached_property
+    def login(self) -> LoginService:
+        return LoginService(
+            self._db,
+            self._passwords,
+            self.tokens,
+            self._session_lifetime,
+            SessionLimit(self.settings.sessions_per_user, self.revocation, self.clock),
+            self.revocation,
+            self.audit,
+            self.clock,
+            self.metrics.sessions,
+        )
+
+    @cached_property
+    def rotation(self) -> RotationService:
+        return RotationService(
+            self._db,
+            self.revocation,
+            self.tokens,
+            self._session_lifetime,
+            timedelta(seconds=self.settings.refresh_reuse_leeway_seconds),
+            self.clock,
+            self.metrics.sessions,
+        )
+
+    @cached_property
+    def revocation(self) -> RevocationService:
+        return RevocationService(self._db, self.audit, self.clock, self.metrics.sessions)
+
+    @property
+    def _session_revoker(self) -> RevocationService:
+        return self.revocation
+
+    @cached_property
+    def sessions(self) -> SessionService:
+        return SessionService(self._db, self.clock)
+
+    @cached_property
+    def session_admin(self) -> SessionAdminService:
+        return SessionAdminService(self._db, self.admin, self.sessions, self.revocation, self._admin_actions)
+
+    @cached_property
+    def _session_lifetime(self) -> SessionLifetime:
+        return SessionLifetime(
+            idle=timedelta(days=self.settings.refresh_token_expire_days),
+            absolute=timedelta(days=self.settings.session_max_days),
+        )

@@ -1,0 +1,82 @@
+"""All errors of the service; `http/error_handlers` turns them into HTTP responses.
+
+ServiceError
+├── InvalidInput            validation_error
+│   └── PasswordTooShort
+├── Unauthenticated
+│   ├── InvalidCredentials  invalid_credentials
+│   ├── NotAuthenticated    not_authenticated
+│   └── TokenRefused
+│       ├── InvalidToken         invalid_token
+│       ├── TokenExpired         token_expired
+│       ├── TokenRevoked         token_revoked
+│       ├── InvalidRefreshToken  invalid_refresh_token
+│       └── RefreshTokenReused   refresh_token_reused
+├── Forbidden
+│   └── CrossSiteRequest    cross_site_request
+├── NotFound                not_found
+├── MethodNotAllowed        method_not_allowed
+├── Conflict
+│   ├── EmailTaken          email_taken
+│   └── LastAdmin           last_admin
+├── PayloadTooLarge         payload_too_large
+├── InternalError           internal_error
+└── Unavailable             unavailable
+    ├── HashingQueueFull
+    ├── DatabaseUnavailable
+    └── NotReady
+"""
+
+from app.errors.accounts import EmailTaken, LastAdmin, PasswordTooShort
+from app.errors.authentication import (
+    CrossSiteRequest,
+    InvalidCredentials,
+    InvalidRefreshToken,
+    InvalidToken,
+    NotAuthenticated,
+    RefreshTokenReused,
+    TokenExpired,
+    TokenRefused,
+    TokenRevoked,
+)
+from app.errors.availability import DatabaseUnavailable, HashingQueueFull, NotReady
+from app.errors.families import (
+    Conflict,
+    Forbidden,
+    InternalError,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    ServiceError,
+    Unauthenticated,
+    Unavailable,
+)
+
+__all__ = [
+    "Conflict",
+    "CrossSiteRequest",
+    "DatabaseUnavailable",
+    "EmailTaken",
+    "Forbidden",
+    "HashingQueueFull",
+    "InternalError",
+    "InvalidCredentials",
+    "InvalidInput",
+    "InvalidRefreshToken",
+    "InvalidToken",
+    "LastAdmin",
+    "MethodNotAllowed",
+    "NotAuthenticated",
+    "NotFound",
+    "NotReady",
+    "PasswordTooShort",
+    "PayloadTooLarge",
+    "RefreshTokenReused",
+    "ServiceError",
+    "TokenExpired",
+    "TokenRefused",
+    "TokenRevoked",
+    "Unauthenticated",
+    "Unavailable",
+]

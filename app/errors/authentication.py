@@ -1,0 +1,47 @@
+"""Missing, wrong or outdated credentials."""
+
+from app.errors.families import Forbidden, Unauthenticated
+
+
+class InvalidCredentials(Unauthenticated):
+    code = "invalid_credentials"
+    message = "Incorrect email or password"
+
+
+class NotAuthenticated(Unauthenticated):
+    code = "not_authenticated"
+    message = "Not authenticated"
+
+
+class TokenRefused(Unauthenticated):
+    """A token was sent, but it is not valid."""
+
+
+class InvalidToken(TokenRefused):
+    code = "invalid_token"
+    message = "Invalid access token"
+
+
+class TokenExpired(TokenRefused):
+    code = "token_expired"
+    message = "Access token expired"
+
+
+class TokenRevoked(TokenRefused):
+    code = "token_revoked"
+    message = "The session of this access token has ended"
+
+
+class InvalidRefreshToken(TokenRefused):
+    code = "invalid_refresh_token"
+    message = "Invalid refresh token"
+
+
+class RefreshTokenReused(TokenRefused):
+    code = "refresh_token_reused"
+    message = "Refresh token invalid or reused"
+
+
+class CrossSiteRequest(Forbidden):
+    code = "cross_site_request"
+    message = "Cookies from another site are not accepted; send a Bearer token"

@@ -1,0 +1,25 @@
+"""What may work again soon."""
+
+from app.errors.families import Unavailable
+
+
+class HashingQueueFull(Unavailable):
+    retry_after = 5
+
+
+class DatabaseUnavailable(Unavailable):
+    """`reason` is for operators: the exception's class and SQLSTATE, without any data."""
+
+    retry_after = 2
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NotReady(Unavailable):
+    """The database answers, but the service cannot use it. `reason` is for operators."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,59 @@
+"""The families of errors; each has an HTTP status in `schemas/errors`."""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """`code` is for programs and never changes; `message` is for people."""
+
+    code: ClassVar[str]
+    message: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidInput(ServiceError):
+    code = "validation_error"
+    message = "The request is not valid"
+
+
+class Unauthenticated(ServiceError):
+    pass
+
+
+class Forbidden(ServiceError):
+    code = "forbidden"
+    message = "Not allowed"
+
+
+class NotFound(ServiceError):
+    code = "not_found"
+    message = "Not found"
+
+
+class MethodNotAllowed(ServiceError):
+    code = "method_not_allowed"
+    message = "Method not allowed"
+
+
+class Conflict(ServiceError):
+    pass
+
+
+class PayloadTooLarge(ServiceError):
+    code = "payload_too_large"
+    message = "Request body too large"
+
+
+class InternalError(ServiceError):
+    code = "internal_error"
+    message = "Internal server error"
+
+
+class Unavailable(ServiceError):
+    """`retry_after` is in seconds."""
+
+    code = "unavailable"
+    message = "Temporarily unavailable, try again shortly"
+    retry_after: ClassVar[int] = 1

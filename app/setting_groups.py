@@ -1,0 +1,89 @@
+"""The settings by subject; `config.Settings` is all of them together."""
+
+from importlib.util import find_spec
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings
+
+from app.setting_types import Origins, PostgresUrl
+
+MIN_SECRET_BYTES: Final = 32
+
+
+class EnvironmentSettings(BaseSettings):
+    """Validated first, because the validators of other groups read it."""
+
+    environment: Literal["production", "development"] = "production"
+
+
+class DatabaseSettings(EnvironmentSettings):
+    database_url: PostgresUrl
+    run_migrations: bool = True
+    database_wait_seconds: int = Field(default=60, ge=0, le=3600)
+
+
+class TokenSettings(EnvironmentSettings):
+    secret_key: SecretStr
+    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    jwt_issuer: str = Field(default="kanban-auth", min_length=1)
+    jwt_audience: str | None = None
+    access_token_expire_minutes: int = Field(default=15, ge=1, le=1440)
+
+    @field_validator("secret_key")
+    @classmethod
+    def _strong_in_production(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        production = info.data.get("environment") != "development"
+        if production and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"needs at least {MIN_SECRET_BYTES} bytes; try: openssl rand -hex 32")
+        if any(mark in value.get_secret_value() for mark in ("-----BEGIN", "ssh-", "ecdsa-")):
+            raise ValueError("is a random string, not a PEM or SSH key; try: openssl rand -hex 32")
+        return value
+
+
+class SessionSettings(EnvironmentSettings):
+    refresh_token_expire_days: int = Field(default=7, ge=1, le=365)
+    session_max_days: int = Field(default=90, ge=1, le=3650)
+    sessions_per_user: int = Field(default=50, ge=1, le=10_000)
+    refresh_reuse_leeway_seconds: int = Field(default=10, ge=0, le=300)
+    revoked_session_retention_days: int = Field(default=30, ge=0, le=3650)
+
+
+class AccountSettings(EnvironmentSettings):
+    bcrypt_rounds: int = Field(default=12, ge=4, le=18)
+    password_min_length: int = Field(default=8, ge=1, le=256)
+
+
+class HttpSettings(EnvironmentSettings):
+    auth_cookies: bool = True
+    cors_origins: Origins = ()
+
+
+class OperationsSettings(EnvironmentSettings):
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v),
+    ] = "INFO"
+    log_format: Literal["json", "text"] | None = None
+    web_concurrency: int = Field(default=1, ge=1, le=256)
+    metrics_token: SecretStr | None = None
+    audit_retention_days: int = Field(default=365, ge=0, le=3650)
+    cleanup_interval_seconds: int = Field(default=60, ge=0, le=86400)
+    otel_exporter_otlp_endpoint: str | None = None
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _with_an_exporter(cls, value: str | None) -> str | None:
+        if value is not None and not _is_installed("opentelemetry.exporter.otlp.proto.http"):
+            raise ValueError(
+                "needs requirements/tracing.txt to be installed, "
+                "or an image that is built with --build-arg REQUIREMENTS=tracing"
+            )
+        return value
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the parent package is not installed
+        return False
