@@ -13,7 +13,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check lint types imports format docker-test bench migration requirements clean
+.PHONY: help install run test test-fast test-repeat check lint types imports format docker-test bench attack migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ docker-test: install ## build the images and try the stack, where there is a Doc
 
 bench: install ## requests/s, latency and CPU beside their limits (several minutes)
 	@$(BIN)/python -m benchmarks.bench
+
+attack: install ## guess, flood and linger, and print what came of it beside its bars (minutes)
+	@$(BIN)/python -m benchmarks.attack
 
 migration: install ## a revision from the models: make migration m="add boards"
 	@ENVIRONMENT=development $(BIN)/python -m app.dev sh -c \
