@@ -9,7 +9,7 @@ from app.clock import Clock, utc_now
 from app.config import Settings
 from app.container import VERSION, Container
 from app.http.bodies import MAX_BODY_BYTES
-from app.http.cookies import AuthCookies
+from app.http.cookies import CookiePolicy
 from app.http.direct import plan_routes
 from app.http.error_handlers import install_error_handlers
 from app.http.middleware import middleware_stack, start_at_zero
@@ -40,7 +40,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.container = container
-    app.state.cookies = AuthCookies(settings)
+    app.state.cookie_policy = CookiePolicy.of(settings)
     install_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router, max_body_size=MAX_BODY_BYTES)

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
-from app.setting_types import Origins, PostgresUrl
+from app.setting_types import Origins, PathPrefix, PostgresUrl
 
 MIN_SECRET_BYTES: Final = 32
 
@@ -56,6 +56,8 @@ class AccountSettings(EnvironmentSettings):
 
 class HttpSettings(EnvironmentSettings):
     auth_cookies: bool = True
+    cookie_prefix: Literal["", "__Host-", "__Secure-"] = ""
+    cookie_path_prefix: PathPrefix = ""
     cors_origins: Origins = ()
 
 

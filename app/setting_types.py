@@ -1,6 +1,7 @@
 """Setting types that need their own validation."""
 
 import json
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -30,6 +31,12 @@ def _origin(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
+def _path_prefix(value: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value):
+        raise ValueError("looks like /auth")
+    return value.rstrip("/")
+
+
 def _postgres_url(value: SecretStr) -> SecretStr:
     try:
         url = make_url(value.get_secret_value())
@@ -44,4 +51,5 @@ Origins = Annotated[
     tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split_list)
 ]
 """Separated by commas or spaces, or a JSON list."""
+PathPrefix = Annotated[str, AfterValidator(_path_prefix)]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]

@@ -4,7 +4,21 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from tests.support import PASSWORD, Api, MakeService, bearer, browser, error_of
+from app.application import create_app
+from tests.support import (
+    LIVE,
+    PASSWORD,
+    Api,
+    MakeService,
+    at_once,
+    bearer,
+    browser,
+    error_of,
+    make_settings,
+    new_email,
+    request,
+    serve,
+)
 from tests.support.accounts import end_reasons
 
 FOREIGN = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
@@ -33,6 +47,53 @@ def test_a_login_sets_two_cookies_that_no_script_reads(api: Api) -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["\\", '";', "; ", "=", "access_token=;"])
+@pytest.mark.parametrize(("size", "times"), [(30_000, 32), (64_000, 8)])
+def test_no_cookie_header_keeps_the_service_busy(api: Api, text: str, size: int, times: int) -> None:
+    """`http.cookies` would take minutes to remove the quotes."""
+    attack = {"Cookie": f'a="{text * (size // len(text))}"'}
+
+    answers = at_once(
+        times, lambda n: api.http.get("/api/v1/me", headers=attack) if n else api.http.get(LIVE)
+    )
+
+    assert answers[0].status_code == 200
+    assert {answer.status_code for answer in answers[1:]} <= {401, 431}
+
+
+def test_a_cookie_is_read_as_it_is_without_unquoting(api: Api) -> None:
+    token = api.log_in()["access_token"]
+
+    quoted = api.http.get("/api/v1/me", headers={"Cookie": f'access_token="{token}"'})
+
+    assert error_of(quoted) == (401, "invalid_token")
+
+
+def test_a_cookie_is_found_among_others_and_in_several_headers(api: Api) -> None:
+    token = api.log_in()["access_token"]
+    headers = [
+        ("Cookie", 'theme="dark; xaccess_token=1;access_token_=2'),
+        ("Cookie", f"; = ;flag; access_token={token} ;last=a=b"),
+    ]
+
+    assert api.http.get("/api/v1/me", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("planted", ["nonsense", "", "MINE"])
+def test_of_two_cookies_with_one_name_none_is_taken(api: Api, planted: str) -> None:
+    pair = api.log_in()
+
+    def twice(name: str) -> dict[str, str]:
+        return {"Cookie": f"{name}={planted.replace('MINE', pair[name])}; a=b; {name}={pair[name]}"}
+
+    me = api.http.get("/api/v1/me", headers=twice("access_token"))
+    refresh = api.http.post("/api/v1/refresh", headers=twice("refresh_token"))
+
+    assert error_of(me) == (401, "not_authenticated")
+    assert error_of(refresh) == (401, "not_authenticated")
+    assert api.refresh(pair["refresh_token"]).status_code == 200
+
+
 def test_outside_development_cookies_are_secure(start_service: MakeService) -> None:
     api = start_service(environment="production")
 
@@ -51,6 +112,93 @@ def test_cookies_sign_in_refresh_and_sign_out(tab: httpx.Client) -> None:
     assert tab.post("/api/v1/logout").status_code == 204
     assert dict(tab.cookies) == {}
     assert error_of(tab.get("/api/v1/me")) == (401, "not_authenticated")
+
+
+PREFIXED = [
+    ({"cookie_prefix": "__Host-"}, "__Host-", "/"),
+    ({"cookie_prefix": "__Host-", "cookie_path_prefix": "/auth"}, "__Host-", "/"),
+    ({"cookie_prefix": "__Secure-"}, "__Secure-", "/api/v1"),
+    ({"cookie_prefix": "__Secure-", "cookie_path_prefix": "/auth/"}, "__Secure-", "/auth/api/v1"),
+]
+
+
+@pytest.mark.parametrize(("settings", "prefix", "path"), PREFIXED)
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_prefixed_cookies_have_what_browsers_demand_of_them(
+    start_service: MakeService, settings: dict[str, str], prefix: str, path: str, environment: str
+) -> None:
+    api = start_service(environment=environment, **settings)
+    login = api.token(api.new_user())
+    access, refresh = login.headers.get_list("set-cookie")
+    both = "; ".join(header.split(";")[0] for header in (access, refresh))
+
+    logout = api.http.post("/api/v1/logout", headers={"Cookie": both})
+
+    assert access.startswith(f"{prefix}access_token=ey")
+    assert access.endswith("; Path=/; SameSite=lax; Secure")
+    assert refresh.startswith(f"{prefix}refresh_token=ey")
+    assert refresh.endswith(f"; Path={path}; SameSite=lax; Secure")
+    assert logout.status_code == 204
+    assert logout.headers.get_list("set-cookie") == [
+        f"{prefix}access_token=; HttpOnly; Max-Age=0; Path=/; SameSite=lax; Secure",
+        f"{prefix}refresh_token=; HttpOnly; Max-Age=0; Path={path}; SameSite=lax; Secure",
+    ]
+
+
+def test_with_a_prefix_the_plain_names_are_nobodys(start_service: MakeService) -> None:
+    api = start_service(cookie_prefix="__Host-")
+    plain = {"Cookie": f"access_token={api.log_in()['access_token']}"}
+
+    assert error_of(api.http.get("/api/v1/me", headers=plain)) == (401, "not_authenticated")
+
+
+def test_the_refresh_cookie_is_for_the_path_that_browsers_see(
+    start_service: MakeService, database_url: str
+) -> None:
+    """A proxy may take a part of it away; then COOKIE_PATH_PREFIX says so, or the server's root path."""
+
+    def paths(login: httpx.Response) -> list[str]:
+        return [header.split("; ")[3] for header in login.headers.get_list("set-cookie")]
+
+    api = start_service(cookie_path_prefix="/auth")
+    told = paths(api.token(api.new_user()))
+    with serve(create_app(make_settings(database_url=database_url)), root_path="/sub") as base_url:
+        form = {"username": api.new_user(), "password": PASSWORD}
+        rooted = paths(request("POST", f"{base_url}/api/v1/token", data=form))
+
+    assert told == ["Path=/", "Path=/auth/api/v1"]
+    assert rooted == ["Path=/", "Path=/sub/api/v1"]
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}, FOREIGN])
+def test_another_site_signs_nobody_in_to_an_account_of_its_own(
+    api: Api, tab: httpx.Client, headers: dict[str, str]
+) -> None:
+    mine, other = tab.get("/api/v1/me").json()["id"], api.new_user()
+
+    login = tab.post("/api/v1/token", data={"username": other, "password": PASSWORD}, headers=headers)
+    registration = tab.post(
+        "/api/v1/users/", json={"email": new_email(), "password": PASSWORD}, headers=headers
+    )
+    refresh = tab.post(
+        "/api/v1/refresh", json={"refresh_token": login.json()["refresh_token"]}, headers=headers
+    )
+
+    assert [each.status_code for each in (login, registration, refresh)] == [200, 201, 200]
+    for response in (login, registration, refresh):
+        assert "set-cookie" not in response.headers
+    assert tab.get("/api/v1/me").json()["id"] == mine
+
+
+def test_a_frontend_of_ours_on_another_site_gets_cookies(start_service: MakeService) -> None:
+    api = start_service(cors_origins="https://board.example.com")
+    headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://board.example.com"}
+
+    login = api.http.post(
+        "/api/v1/token", data={"username": api.new_user(), "password": PASSWORD}, headers=headers
+    )
+
+    assert len(login.headers.get_list("set-cookie")) == 2
 
 
 def test_a_lost_race_of_two_tabs_takes_no_cookies_away(tab: httpx.Client) -> None:

@@ -32,8 +32,17 @@ URL = "postgresql://somebody:hidden-password@db:5432/auth"
                 "BCRYPT_ROUNDS": "many",
                 "CORS_ORIGINS": "*",
                 "ENVIRONMENT": "staging",
+                "COOKIE_PREFIX": "__host-",
+                "COOKIE_PATH_PREFIX": "auth; Domain=x",
             },
-            ["DATABASE_URL: looks like", "BCRYPT_ROUNDS: ", "CORS_ORIGINS: ", "ENVIRONMENT: "],
+            [
+                "DATABASE_URL: looks like",
+                "BCRYPT_ROUNDS: ",
+                "CORS_ORIGINS: ",
+                "ENVIRONMENT: ",
+                "COOKIE_PREFIX: Input should be",
+                "COOKIE_PATH_PREFIX: looks like /auth",
+            ],
         ),
     ],
 )

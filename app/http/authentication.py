@@ -42,7 +42,7 @@ class _AccessToken(_Password):
 
         Raises NotAuthenticated, InvalidToken, TokenExpired, CrossSiteRequest.
         """
-        token = bearer_of(request) or cookies_of(request).read(ACCESS_COOKIE, request)
+        token = bearer_of(request) or cookies_of(request).read(ACCESS_COOKIE)
         if not token:
             raise NotAuthenticated
         claims = container_of(request).tokens.verify_access(token)
@@ -93,12 +93,12 @@ CameByCookie = Annotated[bool, Depends(_came_by_cookie)]
 def _find_refresh_token(request: Request, body: RefreshRequest | None) -> str | None:
     if body is not None and body.refresh_token is not None:
         return body.refresh_token.get_secret_value()
-    return cookies_of(request).read(REFRESH_COOKIE, request)
+    return cookies_of(request).read(REFRESH_COOKIE)
 
 
 async def _refresh_cookie(request: Request) -> str | None:
     try:
-        return cookies_of(request).read(REFRESH_COOKIE, request)
+        return cookies_of(request).read(REFRESH_COOKIE)
     except CrossSiteRequest:
         return None
 

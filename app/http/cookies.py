@@ -1,6 +1,7 @@
-"""The two cookies of a signed-in browser, and which requests may use them."""
+"""The cookies of a signed-in browser, and which requests may use them."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,45 +16,86 @@ _PATHS: Final = {ACCESS_COOKIE: "/", REFRESH_COOKIE: "/api/v1"}
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 
+@dataclass(frozen=True, slots=True)
+class CookiePolicy:
+    """What the settings say of cookies; if they are not `enabled`, none is read, set or cleared."""
+
+    enabled: bool
+    secure: bool
+    name_prefix: str
+    path_prefix: str
+    origins: tuple[str, ...]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Browsers drop a cookie with a name prefix unless it is Secure; they take one from localhost."""
+        return cls(
+            enabled=settings.auth_cookies,
+            secure=bool(settings.cookie_prefix) or not settings.development,
+            name_prefix=settings.cookie_prefix,
+            path_prefix=settings.cookie_path_prefix,
+            origins=settings.cors_origins,
+        )
+
+    def path_of(self, name: str, root_path: str) -> str:
+        """`__Host-` demands `/` (RFC 6265bis §4.1.3.2)."""
+        path = _PATHS[name]
+        if path == "/" or self.name_prefix == "__Host-":
+            return "/"
+        return (self.path_prefix or root_path) + path
+
+
 class AuthCookies:
-    """If `AUTH_COOKIES=false`, no cookie is read, set or cleared."""
+    """The cookies of one request and its response. A cross-site request sets and clears none."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._enabled = settings.auth_cookies
-        self._secure = "" if settings.development else "; Secure"
-        self._other_origins = settings.cors_origins
+    def __init__(self, policy: CookiePolicy, request: Request) -> None:
+        self._policy = policy
+        self._request = request
 
-    def read(self, name: str, request: Request) -> str | None:
+    def read(self, name: str) -> str | None:
         """Raises CrossSiteRequest for a cookie in a cross-site request with an unsafe method."""
-        cookie = request.cookies.get(name) if self._enabled else None
-        if cookie and request.method not in _SAFE_METHODS and self.is_cross_site(request):
+        cookie = self._sent(name) if self._policy.enabled else None
+        if cookie and self._request.method not in _SAFE_METHODS and self.is_cross_site():
             raise CrossSiteRequest
         return cookie
 
     def set(self, response: Response, pair: TokenPair) -> None:
-        if self._enabled:
-            self._set(response, ACCESS_COOKIE, pair.access_token, pair.expires_in)
-            self._set(response, REFRESH_COOKIE, pair.refresh_token, pair.refresh_expires_in)
+        self._set(response, ACCESS_COOKIE, pair.access_token, pair.expires_in)
+        self._set(response, REFRESH_COOKIE, pair.refresh_token, pair.refresh_expires_in)
 
     def clear(self, response: Response) -> None:
-        if self._enabled:
-            for name in _PATHS:
-                self._set(response, name, "", 0)
+        for name in (ACCESS_COOKIE, REFRESH_COOKIE):
+            self._set(response, name, "", 0)
 
-    def is_cross_site(self, request: Request) -> bool:
+    def is_cross_site(self) -> bool:
         """By the headers Sec-Fetch-Site and Origin. Without both, the client is not a browser: False.
 
         Our own origin is also accepted with https, because a proxy may terminate TLS.
         """
-        site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+        headers, url = self._request.headers, self._request.url
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if site in ("same-origin", "none") or (site is None and origin is None):
             return False
-        own = {f"{scheme}://{request.url.netloc}" for scheme in (request.url.scheme, "https")}
-        return origin not in own and origin not in self._other_origins
+        own = {f"{scheme}://{url.netloc}" for scheme in (url.scheme, "https")}
+        return origin not in own and origin not in self._policy.origins
+
+    def _sent(self, name: str) -> str | None:
+        """Takes time linear in the header's length, unlike `http.cookies`, and removes no quotes.
+
+        Of several cookies with one name it takes none: any site of our domain could have set one of them.
+        """
+        name = self._policy.name_prefix + name
+        header = ";".join(self._request.headers.getlist("cookie"))
+        pairs = (pair.partition("=") for pair in header.split(";"))
+        values = [value for key, _, value in pairs if key.strip() == name]
+        return values[0].strip() if len(values) == 1 else None
 
     def _set(self, response: Response, name: str, value: str, max_age: int) -> None:
         """RFC 6265 §4.1. A JWT needs no quoting, and `http.cookies` is slower than signing the token."""
-        cookie = (
-            f"{name}={value}; HttpOnly; Max-Age={max_age}; Path={_PATHS[name]}; SameSite=lax{self._secure}"
-        )
-        response.headers.append("set-cookie", cookie)
+        policy = self._policy
+        if not policy.enabled or self.is_cross_site():
+            return
+        path = policy.path_of(name, self._request.scope.get("root_path", ""))
+        secure = "; Secure" if policy.secure else ""
+        cookie = f"{policy.name_prefix}{name}={value}; HttpOnly; Max-Age={max_age}; Path={path}"
+        response.headers.append("set-cookie", f"{cookie}; SameSite=lax{secure}")

@@ -28,8 +28,7 @@ def container_of(request: Request) -> Container:
 
 
 def cookies_of(request: Request) -> AuthCookies:
-    cookies: AuthCookies = request.app.state.cookies
-    return cookies
+    return AuthCookies(request.app.state.cookie_policy, request)
 
 
 def _from_container(get: Callable[[Container], Any]) -> Any:

@@ -40,18 +40,15 @@ router = APIRouter(prefix="/api/v1", tags=["sessions"], route_class=Route)
 
 
 class ClearsCookies(Route):
-    """Clears the cookies for every response status, except for cross-site requests."""
+    """Clears the cookies for every response status."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def clearing(request: Request) -> Response:
-            cookies = cookies_of(request)
-            ours = not cookies.is_cross_site(request)
-            request.state.clear_auth_cookies = ours  # the error handlers read this
+            request.state.clear_auth_cookies = True  # the error handlers read this
             response = await handler(request)
-            if ours:
-                cookies.clear(response)
+            cookies_of(request).clear(response)
             return response
 
         return clearing
@@ -71,6 +68,8 @@ def create_token(
     refresh_cookie: RefreshCookie,
 ) -> Response:
     """Opens a session and answers with its token pair, in the body and as HttpOnly cookies.
+
+    Another site's request gets no cookies, so that nobody can be signed in to somebody else's account.
 
     It replaces the session of the browser's refresh token, and one user has at most `SESSIONS_PER_USER`.
     """

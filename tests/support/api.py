@@ -126,11 +126,11 @@ class Api:
 class Serving:
     """The application in uvicorn, in a thread, on a free port."""
 
-    def __init__(self, app: FastAPI, loop: str = "auto") -> None:
+    def __init__(self, app: FastAPI, **options: Any) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         # Longer than clients keep a connection: who closes one first may reset the other's next request.
         config = uvicorn.Config(
-            app, log_config=None, lifespan="on", loop=loop, timeout_keep_alive=PATIENCE_SECONDS
+            app, log_config=None, lifespan="on", timeout_keep_alive=PATIENCE_SECONDS, **options
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
@@ -146,9 +146,9 @@ class Serving:
 
 
 @contextmanager
-def serve(app: FastAPI) -> Iterator[str]:
-    """Gives the base URL."""
-    serving = Serving(app)
+def serve(app: FastAPI, **options: Any) -> Iterator[str]:
+    """Gives the base URL; the options are uvicorn's."""
+    serving = Serving(app, **options)
     try:
         yield serving.base_url
     finally:
