@@ -309,6 +309,21 @@ def test_an_import_is_all_or_nothing_unless_told_otherwise(run: RunCommand, tmp_
     assert names == {"ada@example.com", "tom@example.com"}
 
 
+def test_an_import_refuses_hashes_that_would_keep_a_core_busy(run: RunCommand, tmp_path: Path) -> None:
+    """A login with one of cost 17 takes seconds, with one of cost 31 a day."""
+    hashes = {cost: HASH.replace("$04$", f"${cost:02}$") for cost in (3, 4, 6, 7, 17, 31)}
+    rows = [f"cost{cost}@example.com,{hashed},user" for cost, hashed in hashes.items()]
+
+    result = run("users", "import", write(tmp_path / "users.csv", *rows), "--keep-going", BCRYPT_ROUNDS="4")
+
+    assert result.returncode == 1
+    assert result.stdout == "2 users imported, 4 rows skipped.\n"
+    assert "line 2: cost3@example.com: hashed_password is no bcrypt hash\n" in result.stderr
+    for line, cost in ((5, 7), (6, 17), (7, 31)):
+        reason = f"hashed_password has the cost {cost}, and 6 is the highest"
+        assert f"line {line}: cost{cost}@example.com: {reason}\n" in result.stderr
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"email,role\na@b.c,user\n", b"email,hashed_password,role\n\xff\xfe@example.com,x,user\n"],

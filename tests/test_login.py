@@ -7,23 +7,7 @@ from sqlalchemy import Engine, text
 
 from app.security.passwords import PasswordHasher
 from tests.support import PASSWORD, SECRET_KEY, Api, MakeService, at_once, error_of, new_email
-
-
-def set_hash(engine: Engine, email: str, hashed: str) -> None:
-    with engine.connect() as connection:
-        query = text("UPDATE users SET hashed_password = :hashed WHERE email = :email")
-        connection.execute(query, {"hashed": hashed, "email": email})
-
-
-def get_hash(engine: Engine, email: str) -> str:
-    with engine.connect() as connection:
-        query = text("SELECT hashed_password FROM users WHERE email = :email")
-        return str(connection.execute(query, {"email": email}).scalar_one())
-
-
-def disable(engine: Engine, email: str) -> None:
-    with engine.connect() as connection:
-        connection.execute(text("UPDATE users SET is_active = false WHERE email = :email"), {"email": email})
+from tests.support.accounts import disable, get_hash, set_hash
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -128,13 +112,6 @@ def test_every_refused_login_costs_one_hash(api: Api, engine: Engine) -> None:
         before = api.metric("app_password_hash_seconds_count")
         api.token(username, "another password")
         assert api.metric("app_password_hash_seconds_count") == before + 1
-
-
-def test_a_password_nobody_has_is_as_slow_to_refuse_as_a_wrong_one() -> None:
-    scheme = PasswordHasher(rounds=5)
-
-    assert scheme._decoy_hash[:24] == scheme.hash(PASSWORD)[:24]  # the same algorithm and cost
-    assert scheme.verify(PASSWORD, None) is False
 
 
 @pytest.mark.parametrize(

@@ -43,3 +43,20 @@ def end_reasons(engine: Engine, *pairs: dict[str, Any]) -> list[str | None]:
     with engine.connect() as connection:
         query = text("SELECT revoked_reason FROM refresh_tokens WHERE id = :sid")
         return [connection.execute(query, {"sid": session_of(pair)}).scalar_one() for pair in pairs]
+
+
+def set_hash(engine: Engine, email: str, hashed: str) -> None:
+    with engine.connect() as connection:
+        query = text("UPDATE users SET hashed_password = :hashed WHERE email = :email")
+        connection.execute(query, {"hashed": hashed, "email": email})
+
+
+def get_hash(engine: Engine, email: str) -> str:
+    with engine.connect() as connection:
+        query = text("SELECT hashed_password FROM users WHERE email = :email")
+        return str(connection.execute(query, {"email": email}).scalar_one())
+
+
+def disable(engine: Engine, email: str) -> None:
+    with engine.connect() as connection:
+        connection.execute(text("UPDATE users SET is_active = false WHERE email = :email"), {"email": email})

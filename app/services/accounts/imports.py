@@ -81,8 +81,8 @@ class ImportService:
             except ValueError as error:
                 report.skipped.append(Skipped(line, given, str(error)))
                 continue
-            if not self.hashing.is_hash(hashed):
-                report.skipped.append(Skipped(line, given, "hashed_password is no bcrypt hash"))
+            if problem := self.hashing.problem_with(hashed):
+                report.skipped.append(Skipped(line, given, f"hashed_password {problem}"))
             elif role not in list(Role):
                 report.skipped.append(Skipped(line, given, f"role is none of {', '.join(Role)}"))
             else:

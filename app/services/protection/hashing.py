@@ -41,15 +41,22 @@ class HashingPool:
         return self._run(self._hasher.hash, normalize_password(password))
 
     def verify(self, password: str, hashed: str | None) -> bool:
-        """Computes one hash, even if `hashed` is None."""
+        """Takes as long without a hash as with one, unless the hash costs more than ours."""
         return self._run(self._hasher.verify, normalize_password(password), hashed)
 
     def rehash_if_needed(self, password: str, hashed: str) -> str | None:
         """A new hash if `hashed` is outdated, otherwise None. The password must already be verified."""
-        return self.hash(password) if self._hasher.is_outdated(hashed) else None
+        outdated = self._hasher.needs_rehash(normalize_password(password), hashed)
+        return self.hash(password) if outdated else None
 
-    def is_hash(self, text: str) -> bool:
-        return self._hasher.is_hash(text)
+    def problem_with(self, hashed: str) -> str | None:
+        """Why a hash from another table cannot be imported, if it cannot."""
+        cost = self._hasher.cost_of(hashed)
+        if cost is None:
+            return "is no bcrypt hash"
+        if cost > self._hasher.highest_cost:
+            return f"has the cost {cost}, and {self._hasher.highest_cost} is the highest"
+        return None
 
     def close(self) -> None:
         """The pool starts again on its next use."""
