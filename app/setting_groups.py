@@ -1,14 +1,12 @@
 """The settings by subject; `config.Settings` is all of them together."""
 
 from importlib.util import find_spec
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
-from app.setting_types import Origins, PathPrefix, PostgresUrl
-
-MIN_SECRET_BYTES: Final = 32
+from app.setting_types import Origins, PathPrefix, PostgresUrl, Secret, Secrets
 
 
 class EnvironmentSettings(BaseSettings):
@@ -24,21 +22,23 @@ class DatabaseSettings(EnvironmentSettings):
 
 
 class TokenSettings(EnvironmentSettings):
-    secret_key: SecretStr
+    secret_key: Secret
+    secret_key_fallbacks: Secrets = ()
+    jwt_secret: Secret | None = None
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     jwt_issuer: str = Field(default="kanban-auth", min_length=1)
     jwt_audience: str | None = None
     access_token_expire_minutes: int = Field(default=15, ge=1, le=1440)
 
-    @field_validator("secret_key")
-    @classmethod
-    def _strong_in_production(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        production = info.data.get("environment") != "development"
-        if production and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
-            raise ValueError(f"needs at least {MIN_SECRET_BYTES} bytes; try: openssl rand -hex 32")
-        if any(mark in value.get_secret_value() for mark in ("-----BEGIN", "ssh-", "ecdsa-")):
-            raise ValueError("is a random string, not a PEM or SSH key; try: openssl rand -hex 32")
-        return value
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """SECRET_KEY, then its fallbacks."""
+        return tuple(each.get_secret_value() for each in (self.secret_key, *self.secret_key_fallbacks))
+
+    @property
+    def shared_secret(self) -> str | None:
+        """JWT_SECRET, if it is set."""
+        return self.jwt_secret.get_secret_value() if self.jwt_secret is not None else None
 
 
 class SessionSettings(EnvironmentSettings):

@@ -2,13 +2,15 @@
 
 import json
 import re
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+
+MIN_SECRET_BYTES: Final = 32
 
 
 def _split_list(value: object) -> object:
@@ -47,6 +49,19 @@ def _postgres_url(value: SecretStr) -> SecretStr:
     return SecretStr(url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False))
 
 
+def _random(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    """`environment` has to be a field that is validated before."""
+    production = info.data.get("environment") != "development"
+    if production and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
+        raise ValueError(f"needs at least {MIN_SECRET_BYTES} bytes; try: openssl rand -hex 32")
+    if any(mark in value.get_secret_value() for mark in ("-----BEGIN", "ssh-", "ecdsa-")):
+        raise ValueError("is a random string, not a PEM or SSH key; try: openssl rand -hex 32")
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_random)]
+Secrets = Annotated[tuple[Secret, ...], NoDecode, BeforeValidator(_split_list)]
+"""Separated by commas or spaces, or a JSON list."""
 Origins = Annotated[
     tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split_list)
 ]

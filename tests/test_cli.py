@@ -33,6 +33,7 @@ from tests.support import (
 from tests.support.commands import Ended, run_command
 
 RunCommand = Callable[..., Ended]
+JWT_SECRET = "a secret of the tests that siblings have as well"
 NOBODY = "999999999999"
 
 
@@ -43,15 +44,20 @@ def run(fresh_database_url: str) -> RunCommand:
 
 
 def verdicts(result: Ended) -> dict[str, str]:
-    return {finding["subject"]: finding["verdict"] for finding in json.loads(result.stdout)}
+    """By subject; of one that has several, the worst."""
+    found = sorted(
+        json.loads(result.stdout), key=lambda each: ["ok", "warning", "fault"].index(each["verdict"])
+    )
+    return {finding["subject"]: finding["verdict"] for finding in found}
 
 
 def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> None:
-    result = run_command(database_url, "doctor")
+    result = run_command(database_url, "doctor", JWT_SECRET=JWT_SECRET)
 
     assert result.returncode == 0, result.stdout + result.stderr
     lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
-    subjects = ["settings", "secret", "database", "schema", "clock", "connections", "cookies", "metrics"]
+    subjects = ["settings", "secret", "secret", "siblings", "database", "schema", "clock", "connections",
+                "cookies", "metrics"]  # fmt: skip
     assert [(verdict, subject) for verdict, subject, _ in lines] == [("ok", each) for each in subjects]
 
 
@@ -59,6 +65,8 @@ def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> N
     ("settings", "subject"),
     [
         ({"SECRET_KEY": "a" * 64}, "secret"),
+        ({"JWT_SECRET": "a" * 64}, "secret"),
+        ({"SECRET_KEY_FALLBACKS": "a" * 64}, "secret"),
         ({"WEB_CONCURRENCY": "200"}, "connections"),
         ({"CORS_ORIGINS": "http://board.example.com"}, "cookies"),
         ({"WEB_CONCURRENCY": "2", "PROMETHEUS_MULTIPROC_DIR": "/proc/nowhere"}, "metrics"),
@@ -133,6 +141,24 @@ def test_to_the_doctor_origins_of_several_sites_are_a_warning(start_service: Mak
 
 def test_to_the_doctor_a_short_key_is_a_warning_in_development(start_service: MakeService) -> None:
     assert findings(start_service, secret_key="short")["secret"].verdict == "warning"
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict"),
+    [
+        ({}, "warning"),
+        ({"JWT_SECRET": SECRET_KEY}, "warning"),
+        ({"JWT_SECRET": JWT_SECRET, "SECRET_KEY_FALLBACKS": json.dumps([JWT_SECRET])}, "warning"),
+        ({"JWT_SECRET": JWT_SECRET}, "ok"),
+        ({"ENVIRONMENT": "development"}, "ok"),
+    ],
+)
+def test_the_doctor_warns_where_siblings_can_sign_what_is_ours(
+    database_url: str, settings: dict[str, str], verdict: str
+) -> None:
+    result = run_command(database_url, "doctor", "--json", **settings)
+
+    assert verdicts(result)["siblings"] == verdict
 
 
 def test_prune_deletes_what_is_over(

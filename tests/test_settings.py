@@ -22,6 +22,15 @@ URL = "postgresql://somebody:hidden-password@db:5432/auth"
         ({"DATABASE_URL": URL, "SECRET_KEY": "short-secret"}, ["SECRET_KEY: needs at least 32 bytes"]),
         ({"DATABASE_URL": URL, "SECRET_KEY": ""}, ["SECRET_KEY: is required and not set"]),
         (
+            {
+                "DATABASE_URL": URL,
+                "SECRET_KEY": SECRET_KEY,
+                "SECRET_KEY_FALLBACKS": f"{'k' * 32},short-secret",
+                "JWT_SECRET": "short-secret",
+            },
+            ["SECRET_KEY_FALLBACKS: needs at least 32 bytes", "JWT_SECRET: needs at least 32 bytes"],
+        ),
+        (
             {"DATABASE_URL": "mysql://x", "SECRET_KEY": SECRET_KEY},
             ["DATABASE_URL: must begin with postgresql://"],
         ),
@@ -134,6 +143,12 @@ def test_origins_are_a_list_however_it_is_written(given: str, origins: tuple[str
     assert make_settings(database_url=URL, cors_origins=given).cors_origins == origins
 
 
+def test_former_secret_keys_are_a_list_however_it_is_written() -> None:
+    for given in ("one,two", "one two", '["one", "two"]'):
+        settings = make_settings(database_url=URL, secret_key="new", secret_key_fallbacks=given)
+        assert settings.secret_keys == ("new", "one", "two")
+
+
 @pytest.mark.parametrize(
     "given", ["*", "null", "board.example.com", "ftp://x", "https://a.example.com/path", "[oops"]
 )
@@ -157,6 +172,8 @@ def test_every_spelling_of_a_postgres_url_uses_psycopg2(given: str) -> None:
     [
         {"secret_key": "-----BEGIN PRIVATE KEY-----" + "x" * 32},
         {"secret_key": "a-long-ssh-rsa-flavoured-secret-of-ours"},
+        {"jwt_secret": "-----BEGIN PUBLIC KEY-----" + "x" * 32},
+        {"secret_key_fallbacks": "-----BEGIN-PUBLIC-KEY-----"},
         {"log_level": "LOUD"},
         {"web_concurrency": 0},
         {"jwt_algorithm": "none"},

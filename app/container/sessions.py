@@ -2,7 +2,8 @@ from datetime import timedelta
 from functools import cached_property
 
 from app.container.credentials import CredentialServices
-from app.security.keys import derive_keys
+from app.security.keys import token_keys
+from app.security.tokens import Parties
 from app.services.sessions.admin import SessionAdminService
 from app.services.sessions.limit import SessionLimit
 from app.services.sessions.listing import SessionService
@@ -15,14 +16,10 @@ from app.services.sessions.tokens import SessionLifetime, TokenService
 class SessionServices(CredentialServices):
     @cached_property
     def tokens(self) -> TokenService:
-        keys = derive_keys(
-            self.settings.secret_key.get_secret_value(),
-            algorithm=self.settings.jwt_algorithm,
-            issuer=self.settings.jwt_issuer,
-            audience=self.settings.jwt_audience,
-        )
+        keys = token_keys(self.settings.secret_keys, self.settings.shared_secret, self.settings.jwt_algorithm)
+        parties = Parties(self.settings.jwt_issuer, self.settings.jwt_audience)
         lifetime = timedelta(minutes=self.settings.access_token_expire_minutes)
-        return TokenService(keys, lifetime, self.clock)
+        return TokenService(keys, parties, lifetime, self.clock)
 
     @cached_property
     def login(self) -> LoginService:

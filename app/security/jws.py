@@ -1,63 +1,132 @@
-"""JSON Web Signatures in compact serialization (RFC 7515 §3.1), with one algorithm and `typ` per key."""
+"""JSON Web Signatures in compact serialization (RFC 7515 §3.1), one algorithm per key (RFC 8725 §3.1)."""
 
 import base64
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from jose import jwk
-from jose.backends.base import Key
+from jose.backends.base import Key as JoseKey
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_MAX_HEADER: Final = 1024
 
 
-def sign(payload: dict[str, Any], key: bytes, algorithm: str, typ: str) -> str:
-    signed = f"{_header(algorithm, typ)}.{_to_base64url(_compact(payload))}"
-    return f"{signed}.{_to_base64url(_key(key, algorithm).sign(signed.encode()))}"
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`kid` is None for a shared secret. A private key signs; its public key verifies; a secret does both."""
+
+    algorithm: str
+    kid: str | None
+    _key: JoseKey = field(repr=False)
+
+    def sign(self, message: bytes) -> bytes:
+        signature: bytes = self._key.sign(message)
+        return signature
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        return bool(self._key.verify(message, signature))
 
 
-def verify(token: str, key: bytes, algorithm: str, typ: str) -> dict[str, Any]:
-    """Returns the payload (RFC 7515 §5.2). Checks the signature before it parses header and payload.
+def secret_key(secret: bytes, algorithm: str) -> Key:
+    """A key object, because jose parses plain bytes that look like JSON as a key set."""
+    return Key(algorithm, None, jwk.construct(secret, algorithm))
+
+
+def private_key(key: Any, algorithm: str, kid: str) -> Key:
+    """`key` is a private key of `cryptography`."""
+    return Key(algorithm, kid, jwk.construct(key, algorithm))
+
+
+def public_key(public_jwk: dict[str, Any], algorithm: str, kid: str) -> Key:
+    """Raises ValueError or jose's JWKError if `public_jwk` is no key of this algorithm."""
+    return Key(algorithm, kid, jwk.construct(public_jwk, algorithm))
+
+
+def public_jwk(key: Any, algorithm: str) -> dict[str, Any]:
+    """The members of RFC 7518 §6 and `alg`; `key` is a public or private key of `cryptography`."""
+    members: dict[str, Any] = jwk.construct(key, algorithm).public_key().to_dict()
+    return members
+
+
+def sign(payload: dict[str, Any], key: Key, typ: str) -> str:
+    signed = f"{_header(key.algorithm, typ, key.kid)}.{to_base64url(_compact(payload))}"
+    return f"{signed}.{to_base64url(key.sign(signed.encode()))}"
+
+
+def verify(token: str, keys: Iterable[Key], typ: str) -> dict[str, Any]:
+    """Returns the payload (RFC 7515 §5.2), if one of `keys` has signed it and the header says so.
 
     Raises ValueError, KeyError, TypeError, AttributeError or RecursionError.
     """
     signed, _, signature = token.rpartition(".")
-    header, _, payload = signed.partition(".")
+    segment, _, payload = signed.partition(".")
+    header = _read_header(segment)
     raw_signature = _from_base64url(signature)
-    if _to_base64url(raw_signature) != signature:  # RFC 4648 §3.5: only the canonical encoding is accepted
+    if to_base64url(raw_signature) != signature:  # RFC 4648 §3.5: only the canonical encoding is accepted
         raise ValueError("not base64url")
-    if not _key(key, algorithm).verify(signed.encode(), raw_signature):
+    message = signed.encode()
+    if not any(_fits(key, header) and key.verify(message, raw_signature) for key in keys):
         raise ValueError("not our signature")
-    _check_header(header, algorithm, typ)
+    if header.typ != typ:
+        raise ValueError("another kind of token")
     claims: dict[str, Any] = json.loads(_from_base64url(payload))
     return claims
 
 
+def kid_of(token: str) -> str | None:
+    """What the header says, before anything is verified. Raises the same as `verify`."""
+    return _read_header(token.partition(".")[0]).kid
+
+
+class _Header(NamedTuple):
+    algorithm: str
+    typ: str | None
+    kid: str | None
+
+
+def _fits(key: Key, header: _Header) -> bool:
+    return key.algorithm == header.algorithm and key.kid == header.kid
+
+
 @lru_cache
-def _header(algorithm: str, typ: str) -> str:
-    return _to_base64url(_compact({"alg": algorithm, "typ": typ}))
+def _header(algorithm: str, typ: str, kid: str | None) -> str:
+    header = {"alg": algorithm, "typ": typ}
+    return to_base64url(_compact(header if kid is None else header | {"kid": kid}))
 
 
-@lru_cache  # runs after the signature check, so there are few different headers
-def _check_header(segment: str, algorithm: str, typ: str) -> None:
-    header = json.loads(_from_base64url(segment))
-    if header["alg"] != algorithm or header.get("typ") != typ:
-        raise ValueError("another kind of token")
+def _read_header(segment: str) -> _Header:
+    if len(segment) > _MAX_HEADER:  # of strangers too: what is remembered of them stays small
+        raise ValueError("a header of that size is not ours")
+    return _parse_header(segment)
+
+
+@lru_cache
+def _parse_header(segment: str) -> _Header:
+    """`jku`, `jwk`, `x5u` and `x5c` are not looked at: a token brings no key (RFC 8725 §3.10)."""
+    header = json.loads(_from_base64url(segment), object_pairs_hook=_without_duplicates)
     if "crit" in header:  # RFC 7515 §4.1.11: we support no extensions
         raise ValueError("an extension")
+    if "kid" in header and not isinstance(header["kid"], str):
+        raise ValueError("not a key id")
+    return _Header(header["alg"], header.get("typ"), header.get("kid"))
 
 
-@lru_cache
-def _key(key: bytes, algorithm: str) -> Key:
-    """A key object, because jose parses plain bytes that look like JSON as a key set."""
-    return jwk.construct(key, algorithm)
+def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """RFC 7515 §4: parsers that disagree on duplicates would verify different things."""
+    header = dict(members)
+    if len(header) != len(members):
+        raise ValueError("duplicated members")
+    return header
 
 
 def _compact(value: dict[str, Any]) -> bytes:
     return _encode(value).encode()
 
 
-def _to_base64url(data: bytes) -> str:
+def to_base64url(data: bytes) -> str:
     """Without padding (RFC 7515 §2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 

@@ -1,17 +1,17 @@
 """Access and refresh tokens: JWTs (RFC 7519) of two types; neither is accepted in place of the other."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 from app.errors import InvalidRefreshToken, InvalidToken, TokenExpired
 from app.security import jws
-from app.security.keys import TokenKeys
 
-_ACCESS_TYPE = "at+jwt"  # RFC 9068 §2.1
-_REFRESH_TYPE = "rt+jwt"
-_REFRESH_ALGORITHM = "HS256"
+_ACCESS_TYPE: Final = "at+jwt"  # RFC 9068 §2.1
+_REFRESH_TYPE: Final = "rt+jwt"
+_CLIENT_ID: Final = "kanban"  # RFC 9068 §2.2 requires one; all logins are those of our own frontend
 _USER_ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 # Exceptions that a malformed token can cause.
 _MALFORMED = (KeyError, ValueError, TypeError, AttributeError, RecursionError)
@@ -40,33 +40,37 @@ class RefreshClaims:
     expires_at: int
 
 
-class _Purpose(NamedTuple):
-    key: bytes
-    algorithm: str
-    typ: str
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """Who issues tokens, and for whom; without an `audience`, access tokens have no `aud`."""
+
     issuer: str
     audience: str | None
 
 
-def _access(keys: TokenKeys) -> _Purpose:
-    return _Purpose(keys.access, keys.algorithm, _ACCESS_TYPE, keys.issuer, keys.audience)
-
-
-def _refresh(keys: TokenKeys) -> _Purpose:
-    return _Purpose(keys.refresh, _REFRESH_ALGORITHM, _REFRESH_TYPE, keys.issuer, None)
-
-
-def encode_access(claims: AccessClaims, keys: TokenKeys) -> str:
+def encode_access(claims: AccessClaims, parties: Parties, key: jws.Key) -> str:
     payload = {"role": claims.role}
     if claims.session_id is not None:
         payload["sid"] = str(claims.session_id)
-    return _encode(payload, claims, _access(keys))
+    if parties.audience is not None:
+        payload |= {"aud": parties.audience, "client_id": _CLIENT_ID}
+    return jws.sign(payload | _registered(claims, parties), key, _ACCESS_TYPE)
 
 
-def decode_access(token: str, keys: TokenKeys, now: float) -> AccessClaims:
+def kid_of(token: str) -> str | None:
+    """The id of the key that is said to have signed it. Raises InvalidToken if it is not readable."""
+    try:
+        return jws.kid_of(token)
+    except _MALFORMED:
+        raise InvalidToken from None
+
+
+def decode_access(token: str, parties: Parties, keys: Sequence[jws.Key], now: float) -> AccessClaims:
     """`now` is in Unix seconds. Raises InvalidToken, or TokenExpired if a valid token has expired."""
     try:
-        payload = _decode(token, _access(keys), now)
+        payload = _decode(token, _ACCESS_TYPE, parties, keys, now)
+        if not _is_meant_for(parties.audience, payload):
+            raise ValueError("for somebody else")
         claims = AccessClaims(
             user_id=_user_id(payload),
             role=str(payload.get("role", "")),
@@ -82,14 +86,17 @@ def decode_access(token: str, keys: TokenKeys, now: float) -> AccessClaims:
     return claims
 
 
-def encode_refresh(claims: RefreshClaims, keys: TokenKeys) -> str:
-    return _encode({"sid": str(claims.session_id)}, claims, _refresh(keys))
+def encode_refresh(claims: RefreshClaims, parties: Parties, key: jws.Key) -> str:
+    payload = {"sid": str(claims.session_id)}
+    return jws.sign(payload | _registered(claims, parties), key, _REFRESH_TYPE)
 
 
-def decode_refresh(token: str, keys: TokenKeys, now: float) -> RefreshClaims:
+def decode_refresh(token: str, parties: Parties, keys: Sequence[jws.Key], now: float) -> RefreshClaims:
     """`now` is in Unix seconds. Raises InvalidRefreshToken if the token is not valid or has expired."""
     try:
-        payload = _decode(token, _refresh(keys), now)
+        payload = _decode(token, _REFRESH_TYPE, parties, keys, now)
+        if not _is_meant_for(None, payload):
+            raise ValueError("for somebody else")
         claims = RefreshClaims(
             user_id=_user_id(payload),
             session_id=UUID(payload["sid"]),
@@ -104,24 +111,22 @@ def decode_refresh(token: str, keys: TokenKeys, now: float) -> RefreshClaims:
     return claims
 
 
-def _encode(payload: dict[str, Any], claims: AccessClaims | RefreshClaims, purpose: _Purpose) -> str:
-    payload |= {
-        "iss": purpose.issuer,
+def _registered(claims: AccessClaims | RefreshClaims, parties: Parties) -> dict[str, Any]:
+    """The claims that RFC 7519 §4.1 names."""
+    return {
+        "iss": parties.issuer,
         "sub": str(claims.user_id),
         "jti": str(claims.token_id),
         "iat": claims.issued_at,
         "exp": claims.expires_at,
     }
-    if purpose.audience is not None:
-        payload["aud"] = purpose.audience
-    return jws.sign(payload, purpose.key, purpose.algorithm, purpose.typ)
 
 
-def _decode(token: str, purpose: _Purpose, now: float) -> dict[str, Any]:
-    """Checks everything except `exp`, and returns the claims. Raises any of _MALFORMED."""
-    payload = jws.verify(token, purpose.key, purpose.algorithm, purpose.typ)
-    if payload["iss"] != purpose.issuer or not _is_meant_for(purpose.audience, payload):
-        raise ValueError("of or for somebody else")
+def _decode(token: str, typ: str, parties: Parties, keys: Sequence[jws.Key], now: float) -> dict[str, Any]:
+    """Checks everything except `aud` and `exp`, and returns the claims. Raises any of _MALFORMED."""
+    payload = jws.verify(token, keys, typ)
+    if payload["iss"] != parties.issuer:
+        raise ValueError("of somebody else")
     if type(payload["exp"]) is not int or type(payload["iat"]) is not int:
         raise ValueError("times are integers")
     if payload.get("nbf", 0) > now:

@@ -16,8 +16,9 @@ from app.database.engine import POOL_SIZE
 from app.database.failures import describe
 from app.database.transactions import Database
 from app.errors import DatabaseUnavailable
+from app.security.keys import SHARED_ALGORITHMS
 from app.services.operations.health import HealthService, Schema
-from app.setting_groups import MIN_SECRET_BYTES
+from app.setting_types import MIN_SECRET_BYTES
 from app.telemetry.workers import FOLDER_VARIABLE
 
 OLDEST_SERVER: Final = 14
@@ -46,21 +47,41 @@ class DoctorService:
 
     def examine(self) -> Iterator[Finding]:
         yield Finding("ok", "settings", f"usable; ENVIRONMENT is {self.settings.environment}")
-        yield self._secret()
+        yield from self._secrets()
+        yield self._siblings()
         yield from self._database()
         yield from self._cookies()
         yield self._metrics_folder()
 
-    def _secret(self) -> Finding:
-        secret = self.settings.secret_key.get_secret_value().encode()
+    def _secrets(self) -> Iterator[Finding]:
+        first, *fallbacks = self.settings.secret_keys
+        yield self._secret("SECRET_KEY", first)
+        for number, fallback in enumerate(fallbacks, 1):
+            yield self._secret(f"SECRET_KEY_FALLBACKS, number {number},", fallback)
+        if self.settings.shared_secret is not None:
+            yield self._secret("JWT_SECRET", self.settings.shared_secret)
+
+    def _secret(self, name: str, value: str) -> Finding:
+        secret = value.encode()
         weak: Literal["warning", "fault"] = "warning" if self.settings.development else "fault"
         if len(secret) < MIN_SECRET_BYTES:
-            return Finding(weak, "secret", f"SECRET_KEY has {len(secret)} bytes of {MIN_SECRET_BYTES}")
+            return Finding(weak, "secret", f"{name} has {len(secret)} bytes of {MIN_SECRET_BYTES}")
         if len(set(secret)) < _MIN_DISTINCT_BYTES:
-            return Finding(
-                weak, "secret", "SECRET_KEY has few different characters; try: openssl rand -hex 32"
-            )
-        return Finding("ok", "secret", f"SECRET_KEY has {len(secret)} bytes")
+            return Finding(weak, "secret", f"{name} has few different characters; try: openssl rand -hex 32")
+        return Finding("ok", "secret", f"{name} has {len(secret)} bytes")
+
+    def _siblings(self) -> Finding:
+        """What those who verify access tokens can do beyond that."""
+        shared, secrets = self.settings.shared_secret, self.settings.secret_keys
+        if shared is None and self.settings.jwt_algorithm not in SHARED_ALGORITHMS:
+            return Finding("ok", "siblings", "verify with our public keys, and sign nothing")
+        risk: Literal["ok", "warning"] = "ok" if self.settings.development else "warning"
+        if shared is None or shared == secrets[0]:
+            return Finding(risk, "siblings", "hold SECRET_KEY: they can sign any token; set JWT_SECRET")
+        if shared in secrets:
+            said = "hold a fallback of SECRET_KEY: they can sign refresh tokens until it is removed"
+            return Finding(risk, "siblings", said)
+        return Finding("ok", "siblings", "hold JWT_SECRET: they can sign access tokens, and no others")
 
     def _database(self) -> Iterator[Finding]:
         before = self.clock().timestamp()

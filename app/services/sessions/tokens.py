@@ -8,6 +8,7 @@ from app.clock import Clock
 from app.security.keys import TokenKeys
 from app.security.tokens import (
     AccessClaims,
+    Parties,
     RefreshClaims,
     decode_access,
     decode_refresh,
@@ -37,6 +38,7 @@ class SessionLifetime:
 @dataclass(frozen=True, slots=True)
 class TokenService:
     keys: TokenKeys
+    parties: Parties
     access_lifetime: timedelta
     clock: Clock
 
@@ -52,19 +54,19 @@ class TokenService:
             expires_at=issued_at + lifetime,
         )
         return TokenPair(
-            access_token=encode_access(access, self.keys),
+            access_token=encode_access(access, self.parties, self.keys.shared[0]),
             expires_in=lifetime,
-            refresh_token=encode_refresh(refresh, self.keys),
+            refresh_token=encode_refresh(refresh, self.parties, self.keys.refresh[0]),
             refresh_expires_in=refresh.expires_at - issued_at,
         )
 
     def verify_access(self, token: str) -> AccessClaims:
         """Raises InvalidToken, or TokenExpired if a valid token has expired."""
-        return decode_access(token, self.keys, self.clock().timestamp())
+        return decode_access(token, self.parties, self.keys.shared, self.clock().timestamp())
 
     def verify_refresh(self, token: str) -> RefreshClaims:
         """Raises InvalidRefreshToken if the token is not valid or has expired."""
-        return decode_refresh(token, self.keys, self.clock().timestamp())
+        return decode_refresh(token, self.parties, self.keys.refresh, self.clock().timestamp())
 
 
 def unix_seconds(moment: datetime) -> int:
