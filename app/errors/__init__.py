@@ -2,7 +2,9 @@
 
 ServiceError
 ├── InvalidInput            validation_error
-│   └── PasswordTooShort
+│   └── PasswordRefused
+│       ├── PasswordTooShort
+│       └── PasswordTooCommon    password_too_common
 ├── Unauthenticated
 │   ├── InvalidCredentials  invalid_credentials
 │   ├── NotAuthenticated    not_authenticated
@@ -27,7 +29,7 @@ ServiceError
     └── NotReady
 """
 
-from app.errors.accounts import EmailTaken, LastAdmin, PasswordTooShort
+from app.errors.accounts import EmailTaken, LastAdmin, PasswordRefused, PasswordTooCommon, PasswordTooShort
 from app.errors.authentication import (
     CrossSiteRequest,
     InvalidCredentials,
@@ -70,6 +72,8 @@ __all__ = [
     "NotAuthenticated",
     "NotFound",
     "NotReady",
+    "PasswordRefused",
+    "PasswordTooCommon",
     "PasswordTooShort",
     "PayloadTooLarge",
     "RefreshTokenReused",

@@ -13,6 +13,7 @@ from app.errors import (
     MethodNotAllowed,
     NotAuthenticated,
     NotFound,
+    PasswordTooCommon,
     PayloadTooLarge,
     ServiceError,
     TokenExpired,
@@ -54,7 +55,7 @@ class Problem(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """`code` is for programs, `detail` is for people. For `validation_error`, `detail` is a list."""
+    """`code` is for programs, `detail` is for people. `detail` is a list where the status is 400."""
 
     detail: str | list[Problem]
     code: str
@@ -86,4 +87,6 @@ def _example(error: type[ServiceError]) -> dict[str, Any]:
     if not issubclass(error, InvalidInput):
         return {"detail": error.message, "code": error.code}
     problem = {"loc": ["body", "email"], "msg": "Field required", "type": "missing"}
+    if issubclass(error, PasswordTooCommon):
+        problem = {"loc": ["body", "password"], "msg": error.message, "type": error.reason}
     return {"detail": [problem], "code": error.code}
