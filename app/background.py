@@ -39,7 +39,9 @@ def lifespan_of(container: Container) -> Callable[[object], AbstractAsyncContext
         tasks = []
         if seconds := container.settings.cleanup_interval_seconds:
             tasks.append(asyncio.create_task(every(seconds, "cleanup", container.cleanup.prune)))
+        tasks.append(asyncio.create_task(container.revocation_hub.run()))
         yield
+        container.revocation_hub.close()
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):

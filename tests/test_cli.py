@@ -415,7 +415,7 @@ def test_the_commands_are_a_program_with_help_and_a_status(database_url: str) ->
         "users", "disable", "nobody@example.com", DATABASE_URL=database_url, SECRET_KEY=SECRET_KEY
     )
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "There is no such user or session.\n"
+    assert refused.stderr == "There is no such user, session or service.\n"
 
 
 def test_a_command_leaves_the_logs_of_this_process_alone(run: RunCommand) -> None:

@@ -14,6 +14,8 @@ from app.models.users import Role
 from app.routers import ROUTERS
 from app.security.passwords import PasswordHasher
 from tests.support import LIVE, PASSWORD, Api, Serving, bearer, make_settings, new_email
+from tests.support.siblings import Sibling
+from tests.test_routes import SIBLING
 
 OPERATIONS = sorted(
     f"{method} {route.path}"
@@ -85,7 +87,11 @@ def call(watched: Api, api: Api, operation: str) -> int:
     }
     if method == "PATCH":
         body = {"role": "guest"}
-    content: dict[str, Any] = {} if method == "GET" else {"json": body}
+    content: dict[str, Any] = {"json": body}
+    if operation in SIBLING:
+        pair["access_token"], content = Sibling(api).token, {"data": {"token": pair["access_token"]}}
+    if method == "GET":
+        content = {}
     if path.endswith("/token"):
         content = {"data": {"username": email, "password": PASSWORD}}
     response = watched.http.request(method, path, headers=bearer(pair["access_token"]), **content)

@@ -99,6 +99,12 @@ def test_every_constraint_and_index_has_its_name_by_the_convention(database_url:
         "ix_refresh_tokens_user_id",
         "ck_refresh_tokens_revoked",
         "ck_refresh_tokens_revoked_reason",
+        "pk_service_tokens",
+        "uq_service_tokens_token_hash",
+        "pk_revocations",
+        "ck_revocations_subject",
+        "ix_revocations_transaction_id",
+        "ix_revocations_expires_at",
     }
 
 

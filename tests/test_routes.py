@@ -8,6 +8,8 @@ from fastapi.routing import APIRoute
 
 from app.http.authentication import AccessToken, AdminOnly, LogoutCredential
 from app.http.middleware.observability import route_of
+from app.http.service_tokens import ServiceTokenRequired
+from app.models.service_tokens import Scope
 from app.routers import ROUTERS
 from tests.support import PASSWORD, Api, bearer, error_of
 
@@ -36,6 +38,7 @@ USER = {
     "DELETE /api/v1/me/sessions",
     "DELETE /api/v1/me/sessions/{session_id}",
     "POST /api/v1/logout",
+    "GET /api/v1/verify",
 }
 ADMIN = {
     "GET /api/v1/admin/users",
@@ -47,6 +50,12 @@ ADMIN = {
     "GET /api/v1/admin/users/{user_id}/sessions",
     "DELETE /api/v1/admin/users/{user_id}/sessions",
     "GET /api/v1/admin/audit",
+}
+
+
+SIBLING = {
+    "GET /api/v1/revocations": Scope.REVOCATIONS,
+    "POST /api/v1/introspect": Scope.INTROSPECT,
 }
 
 
@@ -63,14 +72,25 @@ def level(route: APIRoute) -> str:
     found = list(guards(route.dependant))
     if AdminOnly.dependency in found:
         return "admin"
+    if any(isinstance(each, ServiceTokenRequired) for each in found):
+        return "sibling"
     return "user" if _ACCESS_TOKEN in found or _LOGOUT in found else "public"
 
 
-def test_each_route_is_public_a_users_or_an_admins_as_listed() -> None:
+def test_each_route_is_public_a_users_an_admins_or_a_siblings_as_listed() -> None:
     by_level = {name: {each for each, route in ROUTES.items() if level(route) == name} for name in
-                ("public", "user", "admin")}  # fmt: skip
+                ("public", "user", "admin", "sibling")}  # fmt: skip
 
-    assert by_level == {"public": PUBLIC, "user": USER, "admin": ADMIN}
+    assert by_level == {"public": PUBLIC, "user": USER, "admin": ADMIN, "sibling": set(SIBLING)}
+
+
+@pytest.mark.parametrize(("name", "scope"), SIBLING.items())
+def test_a_siblings_route_demands_its_scope(name: str, scope: Scope) -> None:
+    required = {
+        each.scope for each in guards(ROUTES[name].dependant) if isinstance(each, ServiceTokenRequired)
+    }
+
+    assert required == {scope}
 
 
 def call(api: Api, name: str, token: str | None) -> tuple[int, str]:
@@ -84,7 +104,7 @@ def call(api: Api, name: str, token: str | None) -> tuple[int, str]:
     return error_of(api.http.request(method, path, json=body, headers=headers))
 
 
-@pytest.mark.parametrize("name", sorted(USER | ADMIN))
+@pytest.mark.parametrize("name", sorted(USER | ADMIN | set(SIBLING)))
 def test_without_a_token_no_guarded_route_lets_anybody_in(api: Api, name: str) -> None:
     assert call(api, name, None) == (401, "not_authenticated")
     assert call(api, name, "x") == (401, "invalid_token")

@@ -1,6 +1,6 @@
 import typer
 
-from app.cli import doctor, sessions, users
+from app.cli import doctor, services, sessions, users
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -11,6 +11,7 @@ cli = typer.Typer(
 cli.command()(doctor.doctor)
 cli.add_typer(users.commands, name="users", help="Accounts.")
 cli.add_typer(sessions.commands, name="sessions", help="Login sessions.")
+cli.add_typer(services.commands, name="services", help="Tokens of sibling services and scrapers.")
 
 if __name__ == "__main__":
     cli(prog_name="python -m app.cli")

@@ -2,21 +2,19 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from app.config import load_settings
 from app.container import Container
 from app.database.failures import describe
-from app.errors import DatabaseUnavailable, NotFound, PasswordTooCommon, ServiceError
+from app.errors import DatabaseUnavailable, NotFound, ServiceError
 from app.security.emails import normalize_email
 from app.services.accounts.profile import Account
 from app.services.operations.audit import Client, Operator
-from app.services.protection.password_policy import NewPassword
 from app.telemetry.logs import configure_logging
 
 OPERATOR = Operator(Client(None, "app.cli"))
@@ -24,9 +22,6 @@ OPERATOR = Operator(Client(None, "app.cli"))
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 User = Annotated[str, typer.Argument(help="An email or an id.", metavar="USER")]
 PasswordStdin = Annotated[bool, typer.Option(help="Read the password from standard input.")]
-Force = Annotated[bool, typer.Option("--force", help="Take a password that is easy to guess.")]
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -40,7 +35,7 @@ def open_container() -> Iterator[Container]:
     except DatabaseUnavailable as error:
         raise SystemExit(f"The database does not answer: {describe(error)}") from None
     except NotFound:
-        raise SystemExit("There is no such user or session.") from None
+        raise SystemExit("There is no such user, session or service.") from None
     except ServiceError as error:
         raise SystemExit(f"{error}.") from None
     finally:
@@ -66,17 +61,6 @@ def ask_password(*, from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
-
-
-def choose(password: NewPassword, work: Callable[[NewPassword], T], *, force: bool) -> T:
-    """With `force`, a password that is easy to guess is taken with a warning."""
-    try:
-        return work(password)
-    except PasswordTooCommon as error:
-        if not force:
-            raise SystemExit(f"{error}. --force takes it nevertheless.") from None
-        typer.echo(f"Warning: {error}.", err=True)
-        return work(replace(password, may_be_common=True))
 
 
 def show(data: Any, text: str, *, as_json: bool) -> None:

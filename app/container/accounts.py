@@ -34,6 +34,7 @@ class AccountServices(ProtectionServices):
             self.registration,
             self._deletion,
             self._session_revoker,
+            self.revocation_feed,
             self.audit,
             self._admin_actions,
         )
@@ -44,7 +45,7 @@ class AccountServices(ProtectionServices):
 
     @cached_property
     def _deletion(self) -> DeletionService:
-        return DeletionService(self.audit)
+        return DeletionService(self.revocation_feed, self.audit)
 
     @cached_property
     def _admin_actions(self) -> AdminActions:

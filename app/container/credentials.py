@@ -4,6 +4,7 @@ from app.container.accounts import AccountServices
 from app.services.credentials.account_closure import AccountClosureService
 from app.services.credentials.password_change import PasswordChangeService
 from app.services.credentials.passwords import PasswordService
+from app.services.credentials.service_tokens import ServiceTokenService
 
 
 class CredentialServices(AccountServices):
@@ -22,6 +23,10 @@ class CredentialServices(AccountServices):
     @cached_property
     def account_closure(self) -> AccountClosureService:
         return AccountClosureService(self._db, self._passwords, self._deletion)
+
+    @cached_property
+    def service_tokens(self) -> ServiceTokenService:
+        return ServiceTokenService(self._db, self.audit, self.clock)
 
     @cached_property
     def _passwords(self) -> PasswordService:

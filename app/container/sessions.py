@@ -5,6 +5,7 @@ from app.container.credentials import CredentialServices
 from app.security.keys import token_keys
 from app.security.tokens import Parties
 from app.services.sessions.admin import SessionAdminService
+from app.services.sessions.introspection import IntrospectionService
 from app.services.sessions.limit import SessionLimit
 from app.services.sessions.listing import SessionService
 from app.services.sessions.login import LoginService
@@ -20,6 +21,10 @@ class SessionServices(CredentialServices):
         parties = Parties(self.settings.jwt_issuer, self.settings.jwt_audience)
         lifetime = timedelta(minutes=self.settings.access_token_expire_minutes)
         return TokenService(keys, parties, lifetime, self.clock)
+
+    @cached_property
+    def introspection(self) -> IntrospectionService:
+        return IntrospectionService(self.tokens, self.profile)
 
     @cached_property
     def login(self) -> LoginService:
@@ -49,7 +54,9 @@ class SessionServices(CredentialServices):
 
     @cached_property
     def revocation(self) -> RevocationService:
-        return RevocationService(self._db, self.audit, self.clock, self.metrics.sessions)
+        return RevocationService(
+            self._db, self.revocation_feed, self.audit, self.clock, self.metrics.sessions
+        )
 
     @property
     def _session_revoker(self) -> RevocationService:

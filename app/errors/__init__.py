@@ -2,9 +2,8 @@
 
 ServiceError
 ├── InvalidInput            validation_error
-│   └── PasswordRefused
-│       ├── PasswordTooShort
-│       └── PasswordTooCommon    password_too_common
+│   ├── PasswordTooShort
+│   └── InvalidCursor
 ├── Unauthenticated
 │   ├── InvalidCredentials  invalid_credentials
 │   ├── NotAuthenticated    not_authenticated
@@ -22,6 +21,7 @@ ServiceError
 │   ├── EmailTaken          email_taken
 │   └── LastAdmin           last_admin
 ├── PayloadTooLarge         payload_too_large
+├── CursorExpired           cursor_expired
 ├── InternalError           internal_error
 └── Unavailable             unavailable
     ├── HashingQueueFull
@@ -29,7 +29,7 @@ ServiceError
     └── NotReady
 """
 
-from app.errors.accounts import EmailTaken, LastAdmin, PasswordRefused, PasswordTooCommon, PasswordTooShort
+from app.errors.accounts import EmailTaken, LastAdmin, PasswordTooShort
 from app.errors.authentication import (
     CrossSiteRequest,
     InvalidCredentials,
@@ -42,6 +42,7 @@ from app.errors.authentication import (
     TokenRevoked,
 )
 from app.errors.availability import DatabaseUnavailable, HashingQueueFull, NotReady
+from app.errors.delivery import CursorExpired, InvalidCursor
 from app.errors.families import (
     Conflict,
     Forbidden,
@@ -58,12 +59,14 @@ from app.errors.families import (
 __all__ = [
     "Conflict",
     "CrossSiteRequest",
+    "CursorExpired",
     "DatabaseUnavailable",
     "EmailTaken",
     "Forbidden",
     "HashingQueueFull",
     "InternalError",
     "InvalidCredentials",
+    "InvalidCursor",
     "InvalidInput",
     "InvalidRefreshToken",
     "InvalidToken",
@@ -72,8 +75,6 @@ __all__ = [
     "NotAuthenticated",
     "NotFound",
     "NotReady",
-    "PasswordRefused",
-    "PasswordTooCommon",
     "PasswordTooShort",
     "PayloadTooLarge",
     "RefreshTokenReused",

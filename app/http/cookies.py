@@ -13,7 +13,7 @@ from app.services.sessions.tokens import TokenPair
 ACCESS_COOKIE: Final = "access_token"
 REFRESH_COOKIE: Final = "refresh_token"
 _PATHS: Final = {ACCESS_COOKIE: "/", REFRESH_COOKIE: "/api/v1"}
-_SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class AuthCookies:
     def read(self, name: str) -> str | None:
         """Raises CrossSiteRequest for a cookie in a cross-site request with an unsafe method."""
         cookie = self._sent(name) if self._policy.enabled else None
-        if cookie and self._request.method not in _SAFE_METHODS and self.is_cross_site():
+        if cookie and self._request.method not in SAFE_METHODS and self.is_cross_site():
             raise CrossSiteRequest
         return cookie
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from app.config import Settings
 from app.container import Container
 from app.http.client import client_of
 from app.http.cookies import AuthCookies
@@ -12,9 +13,12 @@ from app.services.accounts.admin import AdminService
 from app.services.accounts.registration import RegistrationService
 from app.services.credentials.account_closure import AccountClosureService
 from app.services.credentials.password_change import PasswordChangeService
+from app.services.delivery.hub import RevocationHub
+from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.audit import AuditService, Client
 from app.services.operations.health import HealthService
 from app.services.sessions.admin import SessionAdminService
+from app.services.sessions.introspection import IntrospectionService
 from app.services.sessions.listing import SessionService
 from app.services.sessions.login import LoginService
 from app.services.sessions.revocation import RevocationService
@@ -47,9 +51,19 @@ RotationServiceDep = Annotated[RotationService, _from_container(lambda c: c.rota
 RevocationServiceDep = Annotated[RevocationService, _from_container(lambda c: c.revocation)]
 SessionServiceDep = Annotated[SessionService, _from_container(lambda c: c.sessions)]
 SessionAdminServiceDep = Annotated[SessionAdminService, _from_container(lambda c: c.session_admin)]
+RevocationFeedDep = Annotated[RevocationFeed, _from_container(lambda c: c.revocation_feed)]
+RevocationHubDep = Annotated[RevocationHub, _from_container(lambda c: c.revocation_hub)]
+IntrospectionServiceDep = Annotated[IntrospectionService, _from_container(lambda c: c.introspection)]
 AuditServiceDep = Annotated[AuditService, _from_container(lambda c: c.audit)]
 HealthServiceDep = Annotated[HealthService, _from_container(lambda c: c.health)]
 MetricsDep = Annotated[Metrics, _from_container(lambda c: c.metrics)]
+
+
+async def _settings(request: Request) -> Settings:
+    return container_of(request).settings
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
 
 
 async def _client(request: Request) -> Client:

@@ -15,7 +15,7 @@ from app.errors import (
     InvalidInput,
     MethodNotAllowed,
     NotFound,
-    PasswordRefused,
+    PasswordTooShort,
     PayloadTooLarge,
     ServiceError,
     TokenRefused,
@@ -92,8 +92,9 @@ def _respond(
     detail: Any = None,
     headers: Any = None,
 ) -> Response:
-    if isinstance(error, PasswordRefused):
-        detail = [{"loc": ["body", error.field], "msg": str(error), "type": error.reason}]
+    if isinstance(error, PasswordTooShort):
+        loc = ["body", error.field]
+        detail = [{"loc": loc, "msg": str(error), "type": "string_too_short"}]
     response = JSONResponse(
         {"detail": str(error) if detail is None else detail, "code": error.code},
         status_code=status_of(type(error)),

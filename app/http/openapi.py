@@ -13,7 +13,7 @@ Accounts, sessions and tokens of the Kanban app.
 `POST /api/v1/token` is the login of our own frontend. It looks like OAuth 2.0's password grant, so that
 Swagger UI and HTTP libraries can use it; it is no grant for third parties, which RFC 9700 §2.4 rules out.
 """
-TAGS: Final = ("users", "sessions", "my account", "administration", "operations")
+TAGS: Final = ("users", "sessions", "my account", "administration", "siblings", "operations")
 NEW_PASSWORDS: Final = (
     ("NewUser", "password"),
     ("AdminNewUser", "password"),

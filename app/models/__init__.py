@@ -2,7 +2,9 @@
 
 from app.models.audit import AuditEvent
 from app.models.declarative import Base
+from app.models.revocations import TokenRevocation
+from app.models.service_tokens import ServiceToken
 from app.models.sessions import LoginSession
 from app.models.users import User
 
-__all__ = ["AuditEvent", "Base", "LoginSession", "User"]
+__all__ = ["AuditEvent", "Base", "LoginSession", "ServiceToken", "TokenRevocation", "User"]

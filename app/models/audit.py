@@ -22,6 +22,8 @@ class AuditEventName(StrEnum):
     LOGIN_FAILED = "login.failed"
     SESSION_ENDED = "session.ended"
     REUSE_DETECTED = "session.reuse_detected"
+    SERVICE_CREATED = "service.created"
+    SERVICE_REVOKED = "service.revoked"
 
 
 class AuditEvent(Base):

@@ -2,7 +2,18 @@
 
 from typing import Final
 
-from app.routers import account, admin, audit, health, metrics, sessions, users
+from app.routers import (
+    account,
+    admin,
+    audit,
+    health,
+    introspection,
+    metrics,
+    revocations,
+    sessions,
+    users,
+    verification,
+)
 
 # FastAPI matches routes in this order, so the most frequent ones come first.
 ROUTERS: Final = (
@@ -11,6 +22,9 @@ ROUTERS: Final = (
     users.me_router,
     health.router,
     metrics.router,
+    verification.router,
+    introspection.router,
+    revocations.router,
     account.router,
     admin.router,
     audit.router,

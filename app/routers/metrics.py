@@ -4,21 +4,29 @@ from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
-from app.errors import InvalidToken, NotAuthenticated
+from app.errors import Forbidden, InvalidToken, NotAuthenticated, Unavailable
 from app.http.authentication import bearer_of
 from app.http.dependencies import MetricsDep, container_of
+from app.http.service_tokens import ServiceTokenRequired
+from app.models.service_tokens import Scope
 from app.schemas.errors import responses
+
+_metrics_token = ServiceTokenRequired(Scope.METRICS)
 
 
 async def _metrics_reader(request: Request) -> None:
-    """Raises NotAuthenticated or InvalidToken if METRICS_TOKEN is set and was not sent."""
+    """If METRICS_TOKEN is set: this token, or a service token with the scope.
+
+    Raises NotAuthenticated, InvalidToken, Forbidden, DatabaseUnavailable.
+    """
     expected = container_of(request).settings.metrics_token
     if expected is None:
         return
     if not (token := bearer_of(request)):
         raise NotAuthenticated
-    if not hmac.compare_digest(token.encode("latin-1"), expected.get_secret_value().encode()):
-        raise InvalidToken
+    if hmac.compare_digest(token.encode("latin-1"), expected.get_secret_value().encode()):
+        return
+    await _metrics_token(request)
 
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(_metrics_reader)])
@@ -33,7 +41,7 @@ _TEXT = {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}
     response_class=Response,
     responses={
         200: {"description": "Prometheus text format", "content": _TEXT},
-        **responses(NotAuthenticated, InvalidToken),
+        **responses(NotAuthenticated, InvalidToken, Forbidden, Unavailable),
     },
 )
 async def read_metrics(metrics: MetricsDep) -> Response:

@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from app.errors import (
     Conflict,
+    CursorExpired,
     Forbidden,
     InternalError,
     InvalidInput,
@@ -13,7 +14,6 @@ from app.errors import (
     MethodNotAllowed,
     NotAuthenticated,
     NotFound,
-    PasswordTooCommon,
     PayloadTooLarge,
     ServiceError,
     TokenExpired,
@@ -29,6 +29,7 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     NotFound: 404,
     MethodNotAllowed: 405,
     Conflict: 409,
+    CursorExpired: 410,
     PayloadTooLarge: 413,
     InternalError: 500,
     Unavailable: 503,
@@ -42,6 +43,7 @@ _DESCRIPTIONS: Final = {
     403: "Not allowed",
     404: "Not found",
     409: "Conflict",
+    410: "Gone",
     413: "The body is over 64 KiB",
     500: "Internal server error",
     503: "Try again after `Retry-After` seconds",
@@ -55,7 +57,7 @@ class Problem(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """`code` is for programs, `detail` is for people. `detail` is a list where the status is 400."""
+    """`code` is for programs, `detail` is for people. For `validation_error`, `detail` is a list."""
 
     detail: str | list[Problem]
     code: str
@@ -87,6 +89,4 @@ def _example(error: type[ServiceError]) -> dict[str, Any]:
     if not issubclass(error, InvalidInput):
         return {"detail": error.message, "code": error.code}
     problem = {"loc": ["body", "email"], "msg": "Field required", "type": "missing"}
-    if issubclass(error, PasswordTooCommon):
-        problem = {"loc": ["body", "password"], "msg": error.message, "type": error.reason}
     return {"detail": [problem], "code": error.code}

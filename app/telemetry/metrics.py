@@ -109,6 +109,11 @@ class DatabaseMetrics:
         )
 
 
+class DeliveryMetrics:
+    def __init__(self, families: Families) -> None:
+        self.listeners = families.gauge("app_revocation_listeners", "Streams of revocations that are open.")
+
+
 class Metrics:
     """One instance per application, with its own registry. Durations are in seconds.
 
@@ -132,6 +137,7 @@ class Metrics:
         self.sessions = SessionMetrics(families, revocation_reasons)
         self.hashing = HashingMetrics(families)
         self.database = DatabaseMetrics(families)
+        self.delivery = DeliveryMetrics(families)
         families.build_info(version)
 
     def exposition(self) -> bytes:

@@ -19,8 +19,8 @@ from app.services.accounts.locking import LockedAccounts
 from app.services.accounts.profile import ACCOUNT_COLUMNS, Account
 from app.services.accounts.registration import RegistrationService
 from app.services.accounts.session_revoker import SessionRevoker
+from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.audit import Actor, AuditService
-from app.services.protection.password_policy import NewPassword
 
 _SELECT_BY_ID: Final = select(*ACCOUNT_COLUMNS).where(User.id == bindparam("user_id"))
 _SELECT_BY_EMAIL: Final = select(*ACCOUNT_COLUMNS).where(User.email == bindparam("email"))
@@ -67,6 +67,7 @@ class AdminService:
     registration: RegistrationService
     deletion: DeletionService
     sessions: SessionRevoker
+    feed: RevocationFeed
     audit: AuditService
     actions: AdminActions
 
@@ -87,9 +88,9 @@ class AdminService:
         """`email` must be normalized. Raises NotFound."""
         return _only(self.db.execute(_SELECT_BY_EMAIL, {"email": email}))
 
-    def create(self, actor: Actor, password: NewPassword, role: Role) -> Account:
-        """Raises EmailTaken, PasswordTooShort, PasswordTooCommon."""
-        return self._create(actor, password.email, self.registration.hash_new(password), role)
+    def create(self, actor: Actor, email: str, password: str, role: Role) -> Account:
+        """Raises EmailTaken, PasswordTooShort."""
+        return self._create(actor, email, self.registration.hash_new(password), role)
 
     @retry_conflicts
     def _create(self, actor: Actor, email: str, hashed_password: str, role: Role) -> Account:
@@ -120,7 +121,14 @@ class AdminService:
                 self._record(transaction, event, actor, user_id, **details)
             if not after.is_active:
                 self.sessions.revoke_all(transaction, actor, user_id, RevocationReason.USER_DISABLED)
+            self._publish(transaction, before, after)
         return after
+
+    def _publish(self, transaction: Transaction, before: Account, after: Account) -> None:
+        if before.is_active and not after.is_active:
+            self.feed.publish_user(transaction, after.id, "user_disabled")
+        elif before.role != after.role:
+            self.feed.publish_user(transaction, after.id, "role_changed", role=after.role)
 
     @retry_conflicts
     def delete(self, actor: Actor, user_id: int) -> None:

@@ -9,6 +9,7 @@ from app.database.transactions import Transaction
 from app.models import User
 from app.models.audit import AuditEventName
 from app.services.accounts.locking import LockedAccounts
+from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.audit import Actor, AuditService
 
 _DELETE: Final = delete(User).where(User.id == bindparam("user_id"))
@@ -16,6 +17,7 @@ _DELETE: Final = delete(User).where(User.id == bindparam("user_id"))
 
 @dataclass(frozen=True, slots=True)
 class DeletionService:
+    feed: RevocationFeed
     audit: AuditService
 
     def delete(self, transaction: Transaction, actor: Actor, user_id: int) -> None:
@@ -27,3 +29,4 @@ class DeletionService:
             locked.ensure_still_admin(actor)
         transaction.execute(_DELETE, {"user_id": user_id})
         self.audit.record(transaction, AuditEventName.USER_DELETED, actor, user_id)
+        self.feed.publish_user(transaction, user_id, "user_deleted")

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, DateTime, Executable, bindparam, delete, f
 
 from app.clock import Clock
 from app.database.transactions import Database, retry_conflicts
-from app.models import AuditEvent, LoginSession
+from app.models import AuditEvent, LoginSession, TokenRevocation
 from app.models.sessions import is_live
 from app.telemetry.metrics import SessionMetrics
 
@@ -20,10 +20,12 @@ BATCH_SIZE: Final = 1000
 ADVISORY_LOCK: Final = 6_051_220_108  # migrations lock the previous number
 
 _TRY_LOCK: Final = select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))
-_kept_until = bindparam("kept_until", type_=DateTime(timezone=True))
+_now, _kept_until = (bindparam(name, type_=DateTime(timezone=True)) for name in ("now", "kept_until"))
 
 
-def _delete_batch(model: type[LoginSession | AuditEvent], due: ColumnElement[bool]) -> Executable:
+def _delete_batch(
+    model: type[LoginSession | AuditEvent | TokenRevocation], due: ColumnElement[bool]
+) -> Executable:
     batch = select(model.id).where(due).limit(BATCH_SIZE).with_for_update(skip_locked=True)
     return delete(model).where(model.id.in_(batch)).returning(model.id)
 
@@ -31,11 +33,12 @@ def _delete_batch(model: type[LoginSession | AuditEvent], due: ColumnElement[boo
 _PRUNE_SESSIONS: Final = _delete_batch(
     LoginSession,
     or_(
-        LoginSession.expires_at <= bindparam("now", type_=DateTime(timezone=True)),
+        LoginSession.expires_at <= _now,
         LoginSession.revoked_at <= _kept_until,
     ),
 )
 _PRUNE_AUDIT: Final = _delete_batch(AuditEvent, AuditEvent.at <= _kept_until)
+_PRUNE_REVOCATIONS: Final = _delete_batch(TokenRevocation, TokenRevocation.expires_at <= _now)
 _COUNT_LIVE: Final = select(func.count()).select_from(LoginSession).where(*is_live())
 
 
@@ -65,6 +68,7 @@ class CleanupService:
             return None
         self.metrics.purged.inc(sessions)
         audit_events = self._prune(_PRUNE_AUDIT, {"kept_until": now - self.audit_kept})
+        self._prune(_PRUNE_REVOCATIONS, {"now": now})
         self.metrics.live.set(self.db.execute(_COUNT_LIVE, {"now": now})[0][0])
         pruned = Pruned(sessions, audit_events or 0)
         if any(pruned):

@@ -15,6 +15,7 @@ from app.errors import NotFound
 from app.models import LoginSession
 from app.models.audit import AuditEventName
 from app.models.sessions import RevocationReason, is_live
+from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.audit import Actor, Anonymous, AuditService, Client, UserActor
 from app.telemetry.metrics import SessionMetrics
 
@@ -59,6 +60,7 @@ class Revocation(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class RevocationService:
     db: Database
+    feed: RevocationFeed
     audit: AuditService
     clock: Clock
     metrics: SessionMetrics
@@ -123,6 +125,7 @@ class RevocationService:
             ids = [str(session.id) for session in revoked[:_IDS_RECORDED]]
             details = {"reason": reason, "number": len(revoked), "session_ids": ids}
             self.audit.record(transaction, AuditEventName.SESSION_ENDED, actor, user_id, **details)
+            self.feed.publish_sessions(transaction, [session.id for session in revoked], reason)
             transaction.after_commit(lambda: self._report(user_id, reason, revoked))
         return len(revoked)
 

@@ -1,0 +1,1 @@
+"""What the service tells others: revocations for sibling services."""

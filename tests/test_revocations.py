@@ -1,0 +1,301 @@
+"""Sibling services hear at once of every access token that they must not believe any more."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, text
+
+from tests.support import Api, MakeService, MovableClock, bearer, error_of, eventually
+from tests.support.accounts import Admin, session_of
+from tests.support.siblings import OPERATOR, Sibling
+
+
+@pytest.fixture
+def fresh(start_service: MakeService, fresh_database_url: str) -> Api:
+    return start_service(database_url=fresh_database_url)
+
+
+def test_a_logout_is_published_with_its_session(api: Api) -> None:
+    sibling, pair = Sibling(api), api.log_in()
+    _, cursor = sibling.read()
+
+    api.log_out(pair["access_token"])
+
+    published, after = sibling.read(cursor)
+    assert [item["sid"] for item in published] == [session_of(pair)]
+    assert {"sub": None, "issued_before": None, "role": None, "reason": "logout_all"}.items() <= published[
+        0
+    ].items()
+    assert sibling.read(after)[0] == []
+
+
+def test_every_end_of_a_session_is_published(fresh: Api, fresh_database: Engine) -> None:
+    sibling, admin = Sibling(fresh), Admin(fresh, fresh_database)
+    _, cursor = sibling.read()
+    email = fresh.new_user()
+    pairs = [fresh.log_in(email) for _ in range(3)]
+    user_id = fresh.me(pairs[0]["access_token"]).json()["id"]
+    second = fresh.refresh(pairs[1]["refresh_token"]).json()
+    fresh.refresh(second["refresh_token"])
+    fresh.refresh(pairs[1]["refresh_token"])  # stolen
+    fresh.http.delete("/api/v1/me/sessions", headers=bearer(pairs[0]["access_token"]))
+    admin.call("DELETE", f"/{user_id}/sessions")
+
+    published, _ = sibling.read(cursor)
+
+    assert [(item["sid"], item["reason"]) for item in published] == [
+        (session_of(pairs[1]), "reuse_detected"),
+        (session_of(pairs[2]), "logout_all"),
+        (session_of(pairs[0]), "admin"),
+    ]
+
+
+def test_a_role_an_end_and_a_deletion_of_a_user_are_published(fresh: Api, fresh_database: Engine) -> None:
+    sibling, admin = Sibling(fresh), Admin(fresh, fresh_database)
+    pair = fresh.log_in()
+    user_id = fresh.me(pair["access_token"]).json()["id"]
+    _, cursor = sibling.read()
+    admin.change(user_id, role="guest")
+    admin.change(user_id, role="guest")
+    admin.change(user_id, is_active=False)
+    admin.change(user_id, is_active=False)
+    admin.call("DELETE", f"/{user_id}")
+
+    published, _ = sibling.read(cursor)
+
+    assert [(item["sub"], item["sid"], item["role"], item["reason"]) for item in published] == [
+        (str(user_id), None, "guest", "role_changed"),
+        (None, session_of(pair), None, "user_disabled"),
+        (str(user_id), None, None, "user_disabled"),
+        (str(user_id), None, None, "user_deleted"),
+    ]
+    assert published[0]["issued_before"] is None
+    claims = published[2]["issued_before"], published[2]["expires_at"]
+    assert claims[1] - claims[0] == 900
+
+
+def test_a_revocation_is_forgotten_when_its_tokens_have_run_out(start_service: MakeService) -> None:
+    clock = MovableClock()
+    api = start_service(clock=clock)
+    sibling, pair = Sibling(api), api.log_in()
+    api.log_out(pair["access_token"])
+    sid = session_of(pair)
+
+    def published() -> list[str]:
+        return [item["sid"] for item in sibling.read()[0]]
+
+    clock.move(minutes=15)
+    assert sid in published()
+    clock.move(seconds=2)
+    assert sid not in published()
+
+
+def test_the_clean_up_deletes_what_has_run_out(
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    clock = MovableClock()
+    api = start_service(clock=clock, database_url=fresh_database_url)
+    api.log_out(api.log_in()["access_token"])
+    clock.move(minutes=10)
+    api.log_out(api.log_in()["access_token"])
+    clock.move(minutes=6)
+
+    api.operator.cleanup.prune()
+
+    with fresh_database.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM revocations")).scalar_one() == 1
+
+
+def insert(engine: Engine, sid: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A transaction that has published and is not committed; how to commit and how to roll it back."""
+    connection = engine.connect().execution_options(isolation_level="READ COMMITTED")
+    connection.execute(
+        text(
+            "INSERT INTO revocations (session_id, reason, expires_at)"
+            " VALUES (CAST(:sid AS uuid), 'logout', now() + interval '15 minutes')"
+        ),
+        {"sid": sid},
+    )
+
+    def end(work: Callable[[], None]) -> None:
+        work()
+        connection.close()
+
+    return lambda: end(connection.commit), lambda: end(connection.rollback)
+
+
+SIDS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(6)]
+
+
+def test_nothing_is_lost_when_transactions_commit_in_another_order(
+    fresh: Api, fresh_database: Engine
+) -> None:
+    sibling = Sibling(fresh)
+    _, cursor = sibling.read()
+    commit_0, _ = insert(fresh_database, SIDS[0])
+    commit_1, _ = insert(fresh_database, SIDS[1])
+    _, roll_back_2 = insert(fresh_database, SIDS[2])
+    commit_3, _ = insert(fresh_database, SIDS[3])
+
+    heard: list[list[str]] = []
+    for end in (commit_3, commit_1, roll_back_2, commit_0):
+        end()
+        items, cursor = sibling.read(cursor)
+        heard.append([item["sid"] for item in items])
+
+    assert heard == [[SIDS[3]], [SIDS[1]], [], [SIDS[0]]]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_nothing_is_lost_between_pages_while_others_commit(
+    fresh: Api, fresh_database: Engine, limit: int
+) -> None:
+    sibling = Sibling(fresh)
+    commits = [insert(fresh_database, sid)[0] for sid in SIDS]
+    for number in (1, 3, 5):
+        commits[number]()
+
+    page = sibling.page(limit=limit).json()
+    heard = [item["sid"] for item in page["revocations"]]
+    for number in (0, 2, 4):
+        commits[number]()
+    items, cursor = sibling.read(page["cursor"], limit=limit)
+    heard += [item["sid"] for item in items]
+
+    assert sorted(heard) == SIDS
+    assert sibling.read(cursor)[0] == []
+
+
+def test_each_items_cursor_continues_after_it(fresh: Api, fresh_database: Engine) -> None:
+    sibling = Sibling(fresh)
+    for sid in SIDS[:4]:
+        insert(fresh_database, sid)[0]()
+    items, _ = sibling.read()
+
+    for position, item in enumerate(items):
+        following, _ = sibling.read(item["cursor"])
+        assert [each["sid"] for each in following] == SIDS[position + 1 : 4]
+
+
+def test_fifty_writers_at_once_are_all_heard(fresh: Api, fresh_database: Engine) -> None:
+    sibling = Sibling(fresh)
+    _, cursor = sibling.read()
+    heard: list[str] = []
+    sids = [f"00000000-0000-4000-8000-{number:012}" for number in range(200)]
+
+    def write(part: list[str]) -> None:
+        for sid in part:
+            insert(fresh_database, sid)[0]()
+
+    writers = [threading.Thread(target=write, args=(sids[start::4],)) for start in range(4)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        items, cursor = sibling.read(cursor, limit=7)
+        heard += [item["sid"] for item in items]
+    items, cursor = sibling.read(cursor)
+    heard += [item["sid"] for item in items]
+
+    assert sorted(heard) == sids
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "x",
+        "0",
+        "1:1:",
+        "'",
+        "0" * 32 + ".5:1:",
+        "0" * 32 + ".1:1:.1:1:",
+        "9" * 300,
+        "0" * 32 + ".99999999999999999999:1:",
+    ],
+)
+def test_what_is_no_cursor_is_refused(api: Api, cursor: str) -> None:
+    assert error_of(Sibling(api).page(after=cursor)) == (400, "validation_error")
+
+
+def test_a_cursor_of_another_history_of_the_database_is_gone(api: Api) -> None:
+    sibling = Sibling(api)
+    _, cursor = sibling.read()
+    other = "0" * 32 + cursor[32:]
+
+    assert error_of(sibling.page(after=other)) == (410, "cursor_expired")
+
+
+def test_a_stream_begins_with_what_is_there_and_goes_on_with_what_comes(fresh: Api) -> None:
+    sibling, before, after = Sibling(fresh), fresh.log_in(), fresh.log_in()
+    fresh.log_out(before["access_token"])
+
+    with sibling.stream() as stream:
+        assert stream.response.headers["content-type"].startswith("text/event-stream")
+        assert stream.response.headers["cache-control"] == "no-store"
+        cursor, item = stream.next()
+        assert (item["sid"], item["cursor"]) == (session_of(before), cursor)
+        fresh.log_out(after["access_token"])
+        cursor, item = stream.next()
+        assert item["sid"] == session_of(after)
+
+    third = fresh.log_in()
+    fresh.log_out(third["access_token"])
+    with sibling.stream(cursor) as stream:
+        assert stream.next()[1]["sid"] == session_of(third)
+
+
+def test_a_stream_hears_of_what_another_replica_does(
+    start_service: MakeService, fresh_database_url: str
+) -> None:
+    one, other = (start_service(database_url=fresh_database_url) for _ in range(2))
+    pair = one.log_in()
+
+    with Sibling(one).stream() as stream:
+        other.log_out(pair["access_token"])
+        assert stream.next()[1]["sid"] == session_of(pair)
+
+
+def test_a_stream_ends_when_its_connection_to_the_database_is_lost_and_nothing_is(
+    fresh: Api, fresh_database: Engine
+) -> None:
+    """The connection that listens is lost; the one second's look finds what comes."""
+    sibling, pair = Sibling(fresh), fresh.log_in()
+    terminate = text(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    )
+
+    def ended() -> bool:
+        with fresh_database.connect() as connection:
+            return bool(connection.execute(terminate).scalar_one())
+
+    with sibling.stream() as stream:
+        eventually(ended)
+        fresh.log_out(pair["access_token"])
+        assert stream.next()[1]["sid"] == session_of(pair)
+
+
+def test_listeners_are_counted_and_forgotten(fresh: Api) -> None:
+    sibling = Sibling(fresh)
+
+    with sibling.stream(), sibling.stream():
+        eventually(lambda: fresh.metric("app_revocation_listeners") == 2)
+
+    eventually(lambda: fresh.metric("app_revocation_listeners") == 0)
+
+
+def test_a_stream_of_a_revoked_service_token_ends(fresh: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.services.delivery.hub.HEARTBEAT_SECONDS", 0.1)
+    sibling = Sibling(fresh)
+
+    with sibling.stream() as stream:
+        fresh.operator.service_tokens.revoke(OPERATOR, str(sibling.stored.id))
+        assert stream.ends()
+
+
+def test_a_stream_says_at_its_beginning_that_it_is_refused(api: Api) -> None:
+    headers = bearer(Sibling(api).token) | {"Accept": "text/event-stream"}
+
+    refused = api.http.get("/api/v1/revocations", params={"after": "x"}, headers=headers)
+
+    assert error_of(refused) == (400, "validation_error")
