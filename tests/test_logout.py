@@ -145,15 +145,95 @@ def test_the_refresh_cookie_alone_logs_out(api: Api, engine: Engine) -> None:
     assert end_reasons(engine, pair) == ["logout"]
 
 
-def test_a_bad_access_token_is_not_made_good_by_a_refresh_token(api: Api, engine: Engine) -> None:
-    pair = api.log_in()
+# An access token and where it is, a refresh token and where it is, and the answer.
+MATRIX = """
+    good     cookie   good     cookie   204
+    good     cookie   garbage  cookie   204
+    good     cookie   missing  -        204
+    good     bearer   good     cookie   204
+    good     bearer   garbage  body     204
+    good     bearer   missing  -        204
+    missing  -        good     cookie   204
+    missing  -        good     body     204
+    missing  -        garbage  cookie   401 invalid_refresh_token
+    missing  -        garbage  body     401 invalid_refresh_token
+    missing  -        missing  -        401 not_authenticated
+    expired  cookie   good     cookie   204
+    expired  cookie   good     body     204
+    expired  cookie   garbage  cookie   401 invalid_refresh_token
+    expired  cookie   missing  -        401 token_expired
+    expired  bearer   good     cookie   204
+    expired  bearer   good     body     204
+    expired  bearer   garbage  cookie   401 invalid_refresh_token
+    expired  bearer   missing  -        401 token_expired
+    garbage  cookie   good     cookie   204
+    garbage  cookie   good     body     204
+    garbage  cookie   garbage  cookie   401 invalid_refresh_token
+    garbage  cookie   missing  -        401 invalid_token
+    garbage  bearer   good     cookie   401 invalid_token
+    garbage  bearer   good     body     204
+    garbage  bearer   garbage  body     401 invalid_refresh_token
+    garbage  bearer   missing  -        401 invalid_token
+    revoked  cookie   good     cookie   204
+    revoked  cookie   good     body     204
+    revoked  cookie   garbage  cookie   401 invalid_refresh_token
+    revoked  cookie   missing  -        401 token_revoked
+    revoked  bearer   good     cookie   401 token_revoked
+    revoked  bearer   good     body     204
+    revoked  bearer   garbage  body     401 invalid_refresh_token
+    revoked  bearer   missing  -        401 token_revoked
+"""
 
-    response = api.http.post(
-        "/api/v1/logout", headers=bearer("nonsense"), json={"refresh_token": pair["refresh_token"]}
-    )
 
-    assert error_of(response) == (401, "invalid_token")
-    assert end_reasons(engine, pair) == [None]
+class Drawer:
+    """Tokens of one user, good and bad."""
+
+    def __init__(self, api: Api, clock: MovableClock) -> None:
+        email = api.new_user()
+        expired = api.log_in(email)
+        clock.move(minutes=16)
+        revoked, self.pair = api.log_in(email), api.log_in(email)
+        api.http.post("/api/v1/logout?scope=session", headers=bearer(revoked["access_token"]))
+        self.access = {"expired": expired["access_token"], "revoked": revoked["access_token"],
+                       "good": self.pair["access_token"], "garbage": "nonsense"}  # fmt: skip
+        self.refresh = {"good": self.pair["refresh_token"], "garbage": "nonsense"}
+
+    def request(self, access: str, access_place: str, refresh: str, refresh_place: str) -> dict[str, Any]:
+        cookies, headers, body = [], {}, {}
+        if access_place == "bearer":
+            headers = bearer(self.access[access])
+        elif access_place == "cookie":
+            cookies.append(f"access_token={self.access[access]}")
+        if refresh_place == "body":
+            body = {"json": {"refresh_token": self.refresh[refresh]}}
+        elif refresh_place == "cookie":
+            cookies.append(f"refresh_token={self.refresh[refresh]}")
+        return {"headers": headers | {"Cookie": "; ".join(cookies)}, **body}
+
+
+@pytest.fixture(scope="module")
+def matrix_clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture(scope="module")
+def matrix_api(start_lasting_service: MakeService, matrix_clock: MovableClock) -> Api:
+    return start_lasting_service(clock=matrix_clock)
+
+
+@pytest.mark.parametrize("line", [line.strip() for line in MATRIX.strip().splitlines()])
+def test_a_logout_takes_the_good_token_among_bad_ones(
+    matrix_api: Api, matrix_clock: MovableClock, engine: Engine, line: str
+) -> None:
+    *tokens, status, code = [*line.split(), ""][:6]
+    drawer = Drawer(matrix_api, matrix_clock)
+
+    response = matrix_api.http.post("/api/v1/logout", **drawer.request(*tokens))
+
+    assert response.status_code == int(status)
+    assert status == "204" or error_of(response) == (401, code)
+    assert clears_cookies(response)
+    assert end_reasons(engine, drawer.pair) == (["logout"] if status == "204" else [None])
 
 
 def test_a_tab_with_the_token_before_the_last_may_log_out(api: Api) -> None:

@@ -7,7 +7,7 @@ from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.security.base import SecurityBase
 from pydantic import TypeAdapter
 
-from app.errors import CrossSiteRequest, Forbidden, NotAuthenticated, TokenExpired
+from app.errors import CrossSiteRequest, Forbidden, NotAuthenticated, TokenExpired, TokenRefused
 from app.greenlets import run_in_greenlet
 from app.http.bodies import json_body, validated
 from app.http.client import client_of
@@ -90,10 +90,15 @@ async def _came_by_cookie(request: Request) -> bool:
 CameByCookie = Annotated[bool, Depends(_came_by_cookie)]
 
 
+def _refresh_token_in(body: RefreshRequest | None) -> str | None:
+    if body is None or body.refresh_token is None:
+        return None
+    return body.refresh_token.get_secret_value()
+
+
 def _find_refresh_token(request: Request, body: RefreshRequest | None) -> str | None:
-    if body is not None and body.refresh_token is not None:
-        return body.refresh_token.get_secret_value()
-    return cookies_of(request).read(REFRESH_COOKIE)
+    token = _refresh_token_in(body)
+    return cookies_of(request).read(REFRESH_COOKIE) if token is None else token
 
 
 async def _refresh_cookie(request: Request) -> str | None:
@@ -143,7 +148,7 @@ IdempotencyKey = Annotated[str | None, Depends(_IdempotencyKey())]
 
 
 class RefreshTokenCredential(str):
-    """A refresh token that is used because the access token has expired or was not sent."""
+    """A refresh token that is used because no good access token was sent."""
 
     __slots__ = ()
 
@@ -154,11 +159,13 @@ class _LogoutCredential(_Password):
     ) -> AccessClaims | RefreshTokenCredential:
         try:
             claims = await _access_token(request)
-        except (NotAuthenticated, TokenExpired):
-            if token := _find_refresh_token(request, body):
+            await _current_user(request, claims)
+        except (NotAuthenticated, TokenRefused) as refused:
+            # The browser's cookie does not stand in for a bad Bearer token that somebody chose to send.
+            chosen = bearer_of(request) and not isinstance(refused, TokenExpired)
+            if token := _refresh_token_in(body) if chosen else _find_refresh_token(request, body):
                 return RefreshTokenCredential(token)
             raise
-        await _current_user(request, claims)
         return claims
 
 

@@ -111,7 +111,7 @@ def log_out(
 ) -> None:
     """Ends all sessions of the user, or only this one.
 
-    If the access token has expired, a refresh token is accepted instead.
+    Without a good access token, a refresh token is accepted instead.
     """
     everywhere = scope == "all"
     if isinstance(credential, RefreshTokenCredential):

@@ -116,7 +116,7 @@ class RotationService:
         }
 
     def log_out_by_refresh_token(self, token: str, client: Client, *, everywhere: bool) -> None:
-        """For clients whose access token has expired. Raises InvalidRefreshToken, RefreshTokenReused."""
+        """For clients without a good access token. Raises InvalidRefreshToken, RefreshTokenReused."""
         claims = self.tokens.verify_refresh(token)
         verdict, _ = self._judge(claims, None, self.clock())
         if verdict not in ("current", "raced"):
