@@ -78,6 +78,9 @@ FORGERIES = {
     "empty key": sign(access_claims(), ""),
     "typ JWT": sign(access_claims(), typ="JWT"),
     "typ rt+jwt": sign(access_claims(), typ="rt+jwt"),
+    "typ application/rt+jwt": sign(access_claims(), typ="application/rt+jwt"),
+    "typ application/application/at+jwt": sign(access_claims(), typ="application/application/at+jwt"),
+    "typ as a list": sign(access_claims(), typ=["at+jwt"]),
     "no typ": sign(access_claims(), typ=None),
     "critical extension": sign(access_claims(), crit=["b64"], b64=False),
     "kid of a file": sign(access_claims(), "", kid="/dev/null"),
@@ -123,6 +126,11 @@ def _user_one(api: Api, engine: Engine) -> None:
             )
         )
     assert api.me(GOOD).json()["id"] == 1
+
+
+@pytest.mark.parametrize("typ", ["application/at+jwt", "AT+JWT", "Application/At+Jwt"])
+def test_the_type_of_a_siblings_token_is_a_media_type(api: Api, typ: str) -> None:
+    assert api.me(sign(access_claims(), typ=typ)).json()["id"] == 1
 
 
 @pytest.mark.parametrize("token", FORGERIES.values(), ids=FORGERIES.keys())

@@ -83,7 +83,7 @@ def kid_of(token: str) -> str | None:
 
 class _Header(NamedTuple):
     algorithm: str
-    typ: str | None
+    typ: str
     kid: str | None
 
 
@@ -111,7 +111,12 @@ def _parse_header(segment: str) -> _Header:
         raise ValueError("an extension")
     if "kid" in header and not isinstance(header["kid"], str):
         raise ValueError("not a key id")
-    return _Header(header["alg"], header.get("typ"), header.get("kid"))
+    return _Header(header["alg"], _media_type(header["typ"]), header.get("kid"))
+
+
+def _media_type(typ: str) -> str:
+    """In lower case, and without the `application/` that may be left out (RFC 7515 §4.1.9)."""
+    return typ.lower().removeprefix("application/")
 
 
 def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
