@@ -195,7 +195,17 @@ def test_a_user_who_does_not_exist_is_404_and_an_id_that_is_none_is_400(
         assert error_of(admin.call(method, path.format(id=strange), json=body)) == (400, "validation_error")
 
 
-@pytest.mark.parametrize("change", [{"role": "root"}, {"is_active": "maybe"}, {"active": False}, []])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"role": "root"},
+        {"is_active": "maybe"},
+        {"is_active": 0},
+        {"is_active": "true"},
+        {"active": False},
+        [],
+    ],
+)
 def test_a_change_of_a_user_that_does_not_fit_changes_nothing(admin: Admin, api: Api, change: Any) -> None:
     user = register(api)
 

@@ -1,4 +1,5 @@
 from typing import Any
+from urllib.parse import urlencode
 
 import bcrypt
 import pytest
@@ -211,3 +212,45 @@ def test_whatever_a_proxy_calls_the_client_a_login_succeeds(api: Api) -> None:
     for address in ("fe80::1%eth0", "unknown", "_hidden", "2001:db8::1", "1.2.3.4, 5.6.7.8"):
         headers = {"X-Forwarded-For": address, "User-Agent": "x" * 5000}
         assert api.http.post("/api/v1/token", data=form, headers=headers).status_code == 200
+
+
+URL_ENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+def fields_of(username: bytes, password: bytes) -> bytes:
+    part = b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    return part % (b"username", username) + part % (b"password", password) + b"--x--"
+
+
+def test_a_form_is_utf_8_whether_its_bytes_are_escaped_or_not(api: Api) -> None:
+    email, password = new_email(), "pässwörter 1+1=100%ff 🔑"
+    assert api.register(email, password).status_code == 201
+    forms = [
+        (URL_ENCODED, urlencode({"username": email, "password": password}).encode()),
+        (URL_ENCODED, f"username={email}&password=pässwörter+1%2b1=100%25ff 🔑".encode()),
+        ({"Content-Type": "Application/X-WWW-Form-urlencoded;charset=UTF-8"},
+         f"password=pässwörter+1%2B1%3D100%25ff+🔑&username={email}".encode()),
+        (MULTIPART, fields_of(email.encode(), password.encode())),
+    ]  # fmt: skip
+
+    answers = [api.http.post("/api/v1/token", content=form, headers=headers) for headers, form in forms]
+
+    assert [answer.status_code for answer in answers] == [200] * 4
+
+
+@pytest.mark.parametrize(
+    ("headers", "form"),
+    [
+        (URL_ENCODED, b"username=a@example.com&password=%ff%ff%ff%ff%ff%ff%ff%ff"),
+        (URL_ENCODED, b"username=a@example.com&password=\xff\xff\xff\xff\xff\xff\xff\xff"),
+        (URL_ENCODED, b"username=a@example.com&password=long+enough%c3&x=%a4"),
+        (URL_ENCODED, b"username=%e4@example.com&password=long+enough"),
+        (MULTIPART, fields_of(b"a@example.com", b"\xff" * 8)),
+    ],
+)
+def test_a_form_that_is_not_utf_8_is_refused(api: Api, headers: dict[str, str], form: bytes) -> None:
+    """What is replaced by U+FFFD would be one password for many."""
+    response = api.http.post("/api/v1/token", content=form, headers=headers)
+
+    assert error_of(response) == (400, "validation_error")

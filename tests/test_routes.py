@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import get_args
 
+import httpx
 import pytest
 from fastapi.routing import APIRoute
 
@@ -93,7 +94,7 @@ def test_a_siblings_route_demands_its_scope(name: str, scope: Scope) -> None:
     assert required == {scope}
 
 
-def call(api: Api, name: str, token: str | None) -> tuple[int, str]:
+def call(api: Api, name: str, token: str | None) -> httpx.Response:
     method, path = name.split(" ")
     path = path.replace("{user_id}", "1").replace("{session_id}", "7b0c1f5e-2f5c-4bb0-9a86-5d1a6f7d3a10")
     body = {"email": "somebody@example.com", "password": PASSWORD, "role": "user",
@@ -101,18 +102,21 @@ def call(api: Api, name: str, token: str | None) -> tuple[int, str]:
     if method == "PATCH":
         body = {"role": "user"}
     headers = bearer(token) if token else {}
-    return error_of(api.http.request(method, path, json=body, headers=headers))
+    return api.http.request(method, path, json=body, headers=headers)
 
 
 @pytest.mark.parametrize("name", sorted(USER | ADMIN | set(SIBLING)))
 def test_without_a_token_no_guarded_route_lets_anybody_in(api: Api, name: str) -> None:
-    assert call(api, name, None) == (401, "not_authenticated")
-    assert call(api, name, "x") == (401, "invalid_token")
+    assert error_of(call(api, name, None)) == (401, "not_authenticated")
+    assert error_of(call(api, name, "x")) == (401, "invalid_token")
 
 
 @pytest.mark.parametrize("name", sorted(ADMIN))
 def test_a_user_is_let_into_no_route_of_an_admin(api: Api, name: str) -> None:
-    assert call(api, name, api.log_in()["access_token"]) == (403, "forbidden")
+    response = call(api, name, api.log_in()["access_token"])
+
+    assert error_of(response) == (403, "forbidden")
+    assert response.headers["www-authenticate"] == 'Bearer error="insufficient_scope"'  # RFC 6750 §3.1
 
 
 def test_a_request_that_no_route_took_has_a_name_of_its_own() -> None:

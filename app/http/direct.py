@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response, params
 from pydantic import TypeAdapter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.http.routing import Route
+from app.http.routing import Route, path_of
 
 Respond = Callable[[Request, BaseException], Awaitable[Response]]
 
@@ -89,7 +89,7 @@ class DirectMiddleware:
         self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        plan = self._plans.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        plan = self._plans.get((scope["method"], path_of(scope))) if scope["type"] == "http" else None
         if plan is None:
             await self._app(scope, receive, send)
             return
@@ -111,5 +111,7 @@ def plan_routes(routers: Iterable[APIRouter]) -> Plans:
                 plan = _Plan(route)
             except _NeedsMore:
                 continue
-            plans |= {(method, route.path): plan for method in route.methods or ()}
+            methods = route.methods or set()
+            head = {"HEAD"} if "GET" in methods else set()  # the server leaves the body out
+            plans |= {(method, route.path): plan for method in methods | head}
     return plans

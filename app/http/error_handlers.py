@@ -1,7 +1,8 @@
 """Turns errors into HTTP responses."""
 
 from asyncio import CancelledError
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import (
     DatabaseUnavailable,
+    Forbidden,
     InternalError,
     InvalidInput,
     MethodNotAllowed,
@@ -24,6 +26,12 @@ from app.errors import (
 )
 from app.http.dependencies import cookies_of
 from app.schemas.errors import status_of
+
+MAX_ERROR_BYTES: Final = 2048
+# A character has up to 6 bytes in JSON, so that one problem always fits.
+_MAX_DEPTH: Final = 4
+_MAX_NAME: Final = 32
+_MAX_MESSAGE: Final = 160
 
 log = structlog.get_logger(__name__)
 
@@ -47,10 +55,8 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
-    """Omits `input` and `ctx`, because they can contain passwords."""
     assert isinstance(error, RequestValidationError)
-    problems = [{key: problem[key] for key in ("loc", "msg", "type")} for problem in error.errors()]
-    return _respond(request, InvalidInput(), detail=problems)
+    return _respond(request, InvalidInput(), detail=_problems_in(error.errors()))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
@@ -59,7 +65,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     known = _BY_STATUS.get(error.status_code, InternalError)()
     detail: Any = None
     if isinstance(known, InvalidInput):
-        detail = [{"loc": ["body"], "msg": error.detail, "type": "body_invalid"}]
+        detail = _problems_in([{"loc": ["body"], "msg": error.detail, "type": "body_invalid"}])
     return _respond(request, known, detail=detail, headers=error.headers)
 
 
@@ -83,6 +89,26 @@ async def respond_unforeseen(request: Request, error: Exception | CancelledError
         return _respond(request, Unavailable())
     log.error("request.failed", exc_info=error)
     return _respond(request, InternalError())
+
+
+def _problems_in(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many as fit into `MAX_ERROR_BYTES`; `loc` and `msg` may repeat what was sent, at any length.
+
+    Omits `input` and `ctx`, because they can contain passwords.
+    """
+    problems, size = [], len('{"detail":[],"code":"validation_error"}')
+    for each in found:
+        loc = [part if isinstance(part, int) else _cut(part, _MAX_NAME) for part in each["loc"][:_MAX_DEPTH]]
+        problem = {"loc": loc, "msg": _cut(each["msg"], _MAX_MESSAGE), "type": each["type"]}
+        size += len(JSONResponse(problem).body) + 1
+        if size > MAX_ERROR_BYTES:
+            break
+        problems.append(problem)
+    return problems
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _respond(
@@ -112,4 +138,6 @@ def _headers(error: ServiceError) -> dict[str, str]:
         return {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750 §3
     if isinstance(error, Unauthenticated):
         return {"WWW-Authenticate": "Bearer"}
+    if type(error) is Forbidden:  # its kinds are not about what the token allows
+        return {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
     return {}

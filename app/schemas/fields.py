@@ -1,11 +1,14 @@
 """Field types that several requests share."""
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, SecretStr
 
 from app.security.passwords import MAX_PASSWORD_BYTES, normalize_password
+
+_DATE_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 
 
 def _without_nul(value: str) -> str:
@@ -25,6 +28,13 @@ def _fits(value: SecretStr) -> SecretStr:
     return value
 
 
+def _as_date_time(value: object) -> object:
+    """RFC 3339 §5.6. Pydantic would also take a number, as Unix seconds."""
+    if isinstance(value, str) and not _DATE_TIME.match(value):
+        raise ValueError("Input should be a date and a time, such as 2030-01-31T12:00:00Z")
+    return value
+
+
 def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
@@ -32,7 +42,7 @@ def _in_utc(value: datetime) -> datetime:
         raise ValueError("no such moment in UTC") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_as_date_time), AfterValidator(_in_utc)]
 Text = Annotated[str, AfterValidator(_without_nul)]
 # The length is checked first, because normalizing a long text takes quadratic time.
 Password = Annotated[

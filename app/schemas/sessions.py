@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, SecretStr
 
 from app.models.sessions import RevocationReason
 from app.schemas.fields import Password, Text
+from app.security.emails import MAX_EMAIL_LENGTH
 
 # Client generators use this name from the OpenAPI document.
 EndReason = StrEnum("EndReason", [(reason.name, reason.value) for reason in RevocationReason])  # type: ignore[misc] # mypy requires literals
@@ -17,7 +18,9 @@ class LoginForm(BaseModel):
     """Has the format of RFC 6749 §4.3.2, but is only for our own frontend, not for third parties."""
 
     grant_type: Literal["password"] = "password"
-    username: Text = Field(description="The email.", examples=["ada@example.com"])
+    username: Text = Field(
+        max_length=MAX_EMAIL_LENGTH, description="The email.", examples=["ada@example.com"]
+    )
     password: Password
 
 

@@ -1,7 +1,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from app.models.users import Role
 from app.schemas.fields import Password
@@ -9,12 +9,13 @@ from app.security.emails import MAX_EMAIL_LENGTH, normalize_email
 
 Email = Annotated[
     str,
-    AfterValidator(normalize_email),
     Field(
+        max_length=MAX_EMAIL_LENGTH,  # first, because normalizing a long text takes quadratic time
         json_schema_extra={"format": "email"},
         description="Compared without regard to case.",
         examples=["ada@example.com"],
     ),
+    AfterValidator(normalize_email),
 ]
 
 
@@ -33,7 +34,7 @@ class UserChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Role | None = Field(default=None, examples=[Role.GUEST])
-    is_active: bool | None = None
+    is_active: StrictBool | None = None
 
 
 class RoleChange(BaseModel):
