@@ -36,6 +36,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         openapi_tags=[{"name": tag} for tag in TAGS],
         lifespan=lifespan_of(container),
         telemetry=configure_traces(endpoint),
+        redirect_slashes=False,  # as MethodsMiddleware does it
         middleware=middleware_stack(settings, container.metrics.http, plans),
         generate_unique_id_function=lambda route: route.name,
     )

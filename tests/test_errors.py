@@ -18,7 +18,7 @@ def test_an_unknown_method_is_405_and_says_which_are_known(api: Api) -> None:
     response = api.http.delete("/api/v1/me")
 
     assert error_of(response) == (405, "method_not_allowed")
-    assert response.headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ from app.services.sessions.tokens import TokenPair
 
 
 def token_response(pair: TokenPair, cookies: AuthCookies) -> Response:
-    """200 with the pair in the body and in the cookies; never stored (RFC 6749 §5.1)."""
+    """200 with the pair in the body and in the cookies."""
     content = TokenPairOut.model_validate(pair).model_dump_json()
     response = Response(content, media_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
     cookies.set(response, pair)
     return response

@@ -11,7 +11,10 @@ from app.http.direct import DirectMiddleware, Plans
 from app.http.error_handlers import respond_to, respond_unforeseen
 from app.http.middleware.catch_all import CatchAllMiddleware
 from app.http.middleware.declared_length import DeclaredLengthMiddleware
+from app.http.middleware.methods import MethodsMiddleware
 from app.http.middleware.observability import ObservabilityMiddleware, start_at_zero
+from app.http.middleware.page_policy import PagePolicyMiddleware
+from app.http.middleware.security_headers import SecurityHeadersMiddleware
 from app.telemetry.metrics import HttpMetrics
 
 __all__ = ["middleware_stack", "start_at_zero"]
@@ -23,7 +26,10 @@ _CORS_EXPOSED_HEADERS: Final = ("Link", "Retry-After", "WWW-Authenticate", "X-Re
 
 def middleware_stack(settings: Settings, metrics: HttpMetrics, plans: Plans) -> list[Middleware]:
     """The first middleware is the outermost."""
-    stack = [Middleware(ObservabilityMiddleware, metrics=metrics)]
+    stack = [
+        Middleware(SecurityHeadersMiddleware, hsts=not settings.development),
+        Middleware(ObservabilityMiddleware, metrics=metrics),
+    ]
     if settings.cors_origins:
         stack.append(
             Middleware(
@@ -37,5 +43,7 @@ def middleware_stack(settings: Settings, metrics: HttpMetrics, plans: Plans) -> 
         )
     stack.append(Middleware(DirectMiddleware, plans=plans, respond=respond_to))
     stack.append(Middleware(CatchAllMiddleware, respond=respond_unforeseen))
+    stack.append(Middleware(MethodsMiddleware, respond=respond_to))
     stack.append(Middleware(DeclaredLengthMiddleware, limit=MAX_BODY_BYTES))
+    stack.append(Middleware(PagePolicyMiddleware))
     return stack

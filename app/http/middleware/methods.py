@@ -1,0 +1,103 @@
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from fastapi.routing import iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.http.routing import path_of
+
+Respond = Callable[[Request, BaseException], Awaitable[Response]]
+
+
+@dataclass
+class _Path:
+    route: Any
+    pattern: re.Pattern[str]
+    methods: set[str] = field(default_factory=set)
+
+    def allow(self) -> str:
+        """The value of the Allow header (RFC 9110 §10.2.1)."""
+        head = {"HEAD"} if "GET" in self.methods else set()
+        return ", ".join(sorted(self.methods | head | {"OPTIONS"}))
+
+
+class _Paths:
+    """The paths of all routes; one without parameters comes before those that it could be a value of."""
+
+    def __init__(self, routes: Iterable[BaseRoute]) -> None:
+        self._paths: dict[str, _Path] = {}
+        for route in iter_route_contexts(list(routes)):
+            if route.methods and route.path is not None:
+                path = self._paths.setdefault(route.path, _Path(route.original_route, route.path_regex))
+                path.methods |= route.methods
+        self._with_parameters = [path for name, path in self._paths.items() if "{" in name]
+
+    def find(self, path: str) -> _Path | None:
+        if path in self._paths:
+            return self._paths[path]
+        return next((each for each in self._with_parameters if each.pattern.match(path)), None)
+
+
+class MethodsMiddleware:
+    """Answers what depends on the method and not on the endpoint.
+
+    HEAD is GET without the body, which the server leaves out. OPTIONS and 405 name all methods of the path;
+    FastAPI's 405 names those of one of its routes. A slash too many or too few is redirected by a relative
+    reference, as the host that a client names is not to be trusted, and a proxy may have a longer path.
+    """
+
+    def __init__(self, app: ASGIApp, respond: Respond) -> None:
+        self._app = app
+        self._respond = respond
+        self._paths: _Paths | None = None  # not known before the application is complete
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._paths is None:
+            self._paths = _Paths(scope["app"].routes)
+        path, method = path_of(scope), scope["method"]
+        found = self._paths.find(path)
+        if found is None and self._paths.find(_other_slash(path)) is not None:
+            url = _relative(path, scope["query_string"])
+            await RedirectResponse(url)(scope, receive, send)
+        elif found is None or method in found.methods:
+            await self._app(scope, receive, send)
+        elif method == "HEAD" and "GET" in found.methods:
+            await self._get(scope, receive, send)
+        else:
+            scope["route"] = found.route
+            response = await self._refuse(found, Request(scope, receive))
+            await response(scope, receive, send)
+
+    async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
+        get = {**scope, "method": "GET"}
+        try:
+            await self._app(get, receive, send)
+        finally:
+            scope["route"] = get.get("route")  # the outer middleware reads it
+
+    async def _refuse(self, found: _Path, request: Request) -> Response:
+        allow = {"Allow": found.allow()}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=allow)
+        return await self._respond(request, HTTPException(405, headers=allow))
+
+
+def _other_slash(path: str) -> str:
+    return path.removesuffix("/") if path.endswith("/") else path + "/"
+
+
+def _relative(path: str, query: bytes) -> str:
+    """RFC 3986 §4.2: from `a/b` to `a/b/`, or the other way."""
+    *_, folder, last = path.split("/")
+    url = f"./{quote(last)}/" if last else f"../{quote(folder)}"
+    return f"{url}?{query.decode('latin-1')}" if query else url
