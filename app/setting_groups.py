@@ -52,6 +52,7 @@ class SessionSettings(EnvironmentSettings):
 class AccountSettings(EnvironmentSettings):
     bcrypt_rounds: int = Field(default=12, ge=4, le=18)
     password_min_length: int = Field(default=8, ge=1, le=256)
+    password_blocklist: bool = True
 
 
 class HttpSettings(EnvironmentSettings):

@@ -2,19 +2,21 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from app.config import load_settings
 from app.container import Container
 from app.database.failures import describe
-from app.errors import DatabaseUnavailable, NotFound, ServiceError
+from app.errors import DatabaseUnavailable, NotFound, PasswordTooCommon, ServiceError
 from app.security.emails import normalize_email
 from app.services.accounts.profile import Account
 from app.services.operations.audit import Client, Operator
+from app.services.protection.password_policy import NewPassword
 from app.telemetry.logs import configure_logging
 
 OPERATOR = Operator(Client(None, "app.cli"))
@@ -22,6 +24,9 @@ OPERATOR = Operator(Client(None, "app.cli"))
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 User = Annotated[str, typer.Argument(help="An email or an id.", metavar="USER")]
 PasswordStdin = Annotated[bool, typer.Option(help="Read the password from standard input.")]
+Force = Annotated[bool, typer.Option("--force", help="Take a password that is easy to guess.")]
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -61,6 +66,17 @@ def ask_password(*, from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+
+
+def choose(password: NewPassword, work: Callable[[NewPassword], T], *, force: bool) -> T:
+    """With `force`, a password that is easy to guess is taken with a warning."""
+    try:
+        return work(password)
+    except PasswordTooCommon as error:
+        if not force:
+            raise SystemExit(f"{error}. --force takes it nevertheless.") from None
+        typer.echo(f"Warning: {error}.", err=True)
+        return work(replace(password, may_be_common=True))
 
 
 def show(data: Any, text: str, *, as_json: bool) -> None:

@@ -8,9 +8,11 @@ import typer
 from app.cli.running import (
     OPERATOR,
     AsJson,
+    Force,
     PasswordStdin,
     User,
     ask_password,
+    choose,
     find_user,
     normalized,
     open_container,
@@ -20,6 +22,7 @@ from app.models.users import Role
 from app.services.accounts.admin import UserFilter
 from app.services.accounts.imports import COLUMNS, ImportRefused, Report
 from app.services.accounts.profile import Account
+from app.services.protection.password_policy import NewPassword
 
 _PAGE = 1000
 
@@ -34,12 +37,18 @@ def _show(account: Account, *, as_json: bool) -> None:
 
 @commands.command("create")
 def create_user(
-    email: str, *, role: Role = Role.USER, password_stdin: PasswordStdin = False, as_json: AsJson = False
+    email: str,
+    *,
+    role: Role = Role.USER,
+    password_stdin: PasswordStdin = False,
+    force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Create an account, such as the first admin's."""
     with open_container() as container:
         address = normalized(email)
-        account = container.admin.create(OPERATOR, address, ask_password(from_stdin=password_stdin), role)
+        password = NewPassword(ask_password(from_stdin=password_stdin), address)
+        account = choose(password, lambda it: container.admin.create(OPERATOR, it, role), force=force)
     _show(account, as_json=as_json)
 
 
@@ -89,11 +98,14 @@ def enable(user: User, *, as_json: AsJson = False) -> None:
 
 
 @commands.command("set-password")
-def set_password(user: User, *, password_stdin: PasswordStdin = False, as_json: AsJson = False) -> None:
+def set_password(
+    user: User, *, password_stdin: PasswordStdin = False, force: Force = False, as_json: AsJson = False
+) -> None:
     """Set a new password for a user, and end all their sessions."""
     with open_container() as container:
         account = find_user(container, user)
-        container.password_change.set(OPERATOR, account.id, ask_password(from_stdin=password_stdin))
+        password = NewPassword(ask_password(from_stdin=password_stdin), account.email)
+        choose(password, lambda it: container.password_change.set(OPERATOR, account.id, it), force=force)
     _show(account, as_json=as_json)
 
 

@@ -7,4 +7,8 @@ from app.services.protection.password_policy import PasswordPolicy
 class ProtectionServices(DeliveryServices):
     @cached_property
     def _policy(self) -> PasswordPolicy:
-        return PasswordPolicy(self.settings.password_min_length)
+        return PasswordPolicy(
+            self.settings.password_min_length,
+            blocklist=self.settings.password_blocklist,
+            issuer=self.settings.jwt_issuer,
+        )

@@ -2,7 +2,9 @@
 
 ServiceError
 ├── InvalidInput            validation_error
-│   ├── PasswordTooShort
+│   ├── PasswordRefused
+│   │   ├── PasswordTooShort
+│   │   └── PasswordTooCommon    password_too_common
 │   └── InvalidCursor
 ├── Unauthenticated
 │   ├── InvalidCredentials  invalid_credentials
@@ -29,7 +31,7 @@ ServiceError
     └── NotReady
 """
 
-from app.errors.accounts import EmailTaken, LastAdmin, PasswordTooShort
+from app.errors.accounts import EmailTaken, LastAdmin, PasswordRefused, PasswordTooCommon, PasswordTooShort
 from app.errors.authentication import (
     CrossSiteRequest,
     InvalidCredentials,
@@ -75,6 +77,8 @@ __all__ = [
     "NotAuthenticated",
     "NotFound",
     "NotReady",
+    "PasswordRefused",
+    "PasswordTooCommon",
     "PasswordTooShort",
     "PayloadTooLarge",
     "RefreshTokenReused",

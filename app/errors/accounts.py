@@ -1,18 +1,35 @@
 """Accounts and passwords that the rules do not allow."""
 
+from typing import ClassVar
+
 from app.errors.families import Conflict, InvalidInput
 
 
-class PasswordTooShort(InvalidInput):
-    """`field` is the name of the password's field in the request."""
+class PasswordRefused(InvalidInput):
+    """`field` is the name of the password's field in the request, `reason` is for programs."""
+
+    reason: ClassVar[str]
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
+
+
+class PasswordTooShort(PasswordRefused):
+    reason = "string_too_short"
 
     def __init__(self, min_length: int, field: str) -> None:
-        super().__init__(min_length, field)
+        super().__init__(field)
         self.min_length = min_length
-        self.field = field
 
     def __str__(self) -> str:
         return f"Password should have at least {self.min_length} characters"
+
+
+class PasswordTooCommon(PasswordRefused):
+    code = "password_too_common"
+    message = "Password is easy to guess: a common one, or made of the email or the name of this service"
+    reason = "password_too_common"
 
 
 class EmailTaken(Conflict):

@@ -17,7 +17,7 @@ from app.errors import (
     InvalidInput,
     MethodNotAllowed,
     NotFound,
-    PasswordTooShort,
+    PasswordRefused,
     PayloadTooLarge,
     ServiceError,
     TokenRefused,
@@ -118,9 +118,8 @@ def _respond(
     detail: Any = None,
     headers: Any = None,
 ) -> Response:
-    if isinstance(error, PasswordTooShort):
-        loc = ["body", error.field]
-        detail = [{"loc": loc, "msg": str(error), "type": "string_too_short"}]
+    if isinstance(error, PasswordRefused):
+        detail = [{"loc": ["body", error.field], "msg": str(error), "type": error.reason}]
     response = JSONResponse(
         {"detail": str(error) if detail is None else detail, "code": error.code},
         status_code=status_of(type(error)),

@@ -8,6 +8,7 @@ from app.errors import (
     InvalidInput,
     LastAdmin,
     NotFound,
+    PasswordTooCommon,
     PayloadTooLarge,
 )
 from app.http.authentication import AccessToken, CameByCookie, CurrentActor, CurrentUser, SignedIn
@@ -25,6 +26,7 @@ from app.http.token_response import token_response
 from app.schemas.errors import SIGNED_IN, responses
 from app.schemas.sessions import EndedSessionOut, SessionOut, TokenPairOut
 from app.schemas.users import PasswordChange, PasswordProof
+from app.services.protection.password_policy import NewPassword
 
 router = APIRouter(prefix="/api/v1/me", tags=["my account"], route_class=Route, dependencies=[SignedIn])
 
@@ -35,11 +37,19 @@ router = APIRouter(prefix="/api/v1/me", tags=["my account"], route_class=Route, 
     response_model=TokenPairOut,
     responses={
         204: {"description": "Changed, with an access token that belongs to no session"},
-        **responses(*SIGNED_IN, InvalidInput, InvalidCredentials, CrossSiteRequest, PayloadTooLarge),
+        **responses(
+            *SIGNED_IN,
+            InvalidInput,
+            PasswordTooCommon,
+            InvalidCredentials,
+            CrossSiteRequest,
+            PayloadTooLarge,
+        ),
     },
 )
 def change_password(
     change: PasswordChange,
+    account: CurrentUser,
     user: CurrentActor,
     claims: AccessToken,
     passwords: PasswordChangeServiceDep,
@@ -47,8 +57,8 @@ def change_password(
     cookies: AuthCookiesDep,
 ) -> Response:
     """All other sessions end. This one goes on with the pair of the answer."""
-    current, new = change.current_password.get_secret_value(), change.new_password.get_secret_value()
-    passwords.change(user, current, new, claims.session_id)
+    new = NewPassword(change.new_password.get_secret_value(), account.email, "new_password")
+    passwords.change(user, change.current_password.get_secret_value(), new, claims.session_id)
     pair = rotation.renew(user.user_id, claims.session_id, user.client) if claims.session_id else None
     return token_response(pair, cookies) if pair else Response(status_code=204)
 

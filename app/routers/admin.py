@@ -9,6 +9,7 @@ from app.errors import (
     InvalidInput,
     LastAdmin,
     NotFound,
+    PasswordTooCommon,
     PayloadTooLarge,
 )
 from app.http.authentication import AdminOnly, CurrentAdmin
@@ -21,6 +22,7 @@ from app.schemas.fields import Text
 from app.schemas.sessions import SessionOut
 from app.schemas.users import AdminNewUser, RoleChange, UserChange, UserOut
 from app.services.accounts.admin import UserFilter
+from app.services.protection.password_policy import NewPassword
 
 router = APIRouter(
     prefix="/api/v1/admin/users", tags=["administration"], route_class=Route, dependencies=[AdminOnly]
@@ -59,11 +61,11 @@ def list_users(
     "",
     status_code=201,
     summary="Open an account for somebody",
-    responses=responses(*_READ, CrossSiteRequest, EmailTaken, PayloadTooLarge),
+    responses=responses(*_READ, PasswordTooCommon, CrossSiteRequest, EmailTaken, PayloadTooLarge),
 )
 def create_user(new_user: AdminNewUser, actor: CurrentAdmin, admin: AdminServiceDep) -> UserOut:
-    password = new_user.password.get_secret_value()
-    return UserOut.model_validate(admin.create(actor, new_user.email, password, new_user.role))
+    password = NewPassword(new_user.password.get_secret_value(), new_user.email)
+    return UserOut.model_validate(admin.create(actor, password, new_user.role))
 
 
 @router.get("/{user_id}", summary="Look at a user", responses=responses(*_READ, NotFound))

@@ -14,6 +14,7 @@ from app.errors import (
     MethodNotAllowed,
     NotAuthenticated,
     NotFound,
+    PasswordTooCommon,
     PayloadTooLarge,
     ServiceError,
     TokenExpired,
@@ -57,7 +58,7 @@ class Problem(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """`code` is for programs, `detail` is for people. For `validation_error`, `detail` is a list."""
+    """`code` is for programs, `detail` is for people. `detail` is a list where the status is 400."""
 
     detail: str | list[Problem]
     code: str
@@ -89,4 +90,6 @@ def _example(error: type[ServiceError]) -> dict[str, Any]:
     if not issubclass(error, InvalidInput):
         return {"detail": error.message, "code": error.code}
     problem = {"loc": ["body", "email"], "msg": "Field required", "type": "missing"}
+    if issubclass(error, PasswordTooCommon):
+        problem = {"loc": ["body", "password"], "msg": error.message, "type": error.reason}
     return {"detail": [problem], "code": error.code}

@@ -21,6 +21,7 @@ from app.services.accounts.registration import RegistrationService
 from app.services.accounts.session_revoker import SessionRevoker
 from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.audit import Actor, AuditService
+from app.services.protection.password_policy import NewPassword
 
 _SELECT_BY_ID: Final = select(*ACCOUNT_COLUMNS).where(User.id == bindparam("user_id"))
 _SELECT_BY_EMAIL: Final = select(*ACCOUNT_COLUMNS).where(User.email == bindparam("email"))
@@ -88,9 +89,9 @@ class AdminService:
         """`email` must be normalized. Raises NotFound."""
         return _only(self.db.execute(_SELECT_BY_EMAIL, {"email": email}))
 
-    def create(self, actor: Actor, email: str, password: str, role: Role) -> Account:
-        """Raises EmailTaken, PasswordTooShort."""
-        return self._create(actor, email, self.registration.hash_new(password), role)
+    def create(self, actor: Actor, password: NewPassword, role: Role) -> Account:
+        """Raises EmailTaken, PasswordTooShort, PasswordTooCommon."""
+        return self._create(actor, password.email, self.registration.hash_new(password), role)
 
     @retry_conflicts
     def _create(self, actor: Actor, email: str, hashed_password: str, role: Role) -> Account:

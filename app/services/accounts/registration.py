@@ -17,7 +17,7 @@ from app.models.users import Role
 from app.services.accounts.profile import ACCOUNT_COLUMNS, Account
 from app.services.operations.audit import AuditService, Client, UserActor
 from app.services.protection.hashing import HashingPool
-from app.services.protection.password_policy import PasswordPolicy
+from app.services.protection.password_policy import NewPassword, PasswordPolicy
 from app.telemetry.metrics import AccountMetrics
 
 log = structlog.get_logger(__name__)
@@ -35,13 +35,13 @@ class RegistrationService:
     metrics: AccountMetrics
 
     def register(self, email: str, password: str, client: Client) -> Account:
-        """`email` must be normalized. Raises EmailTaken, PasswordTooShort."""
-        return self._register(email, self.hash_new(password), client)
+        """`email` must be normalized. Raises EmailTaken, PasswordTooShort, PasswordTooCommon."""
+        return self._register(email, self.hash_new(NewPassword(password, email)), client)
 
-    def hash_new(self, password: str) -> str:
-        """Raises PasswordTooShort before it enters the hashing queue."""
+    def hash_new(self, password: NewPassword) -> str:
+        """Raises PasswordTooShort, PasswordTooCommon before it enters the hashing queue."""
         self.policy.check(password)
-        return self.hashing.hash(password)
+        return self.hashing.hash(password.text)
 
     @retry_conflicts
     def _register(self, email: str, hashed_password: str, client: Client) -> Account:

@@ -17,7 +17,7 @@ from app.services.accounts.session_revoker import SessionRevoker
 from app.services.credentials.passwords import PasswordService
 from app.services.operations.audit import Actor, AuditService, UserActor
 from app.services.protection.hashing import HashingPool
-from app.services.protection.password_policy import PasswordPolicy
+from app.services.protection.password_policy import NewPassword, PasswordPolicy
 
 log = structlog.get_logger(__name__)
 
@@ -43,11 +43,14 @@ class PasswordChangeService:
     audit: AuditService
     actions: AdminActions
 
-    def change(self, user: UserActor, current: str, new: str, keep: UUID | None) -> None:
-        """Revokes all sessions of the user except `keep`. Raises InvalidCredentials, PasswordTooShort."""
-        self.policy.check(new, "new_password")
+    def change(self, user: UserActor, current: str, new: NewPassword, keep: UUID | None) -> None:
+        """Revokes all sessions of the user except `keep`.
+
+        Raises InvalidCredentials, PasswordTooShort, PasswordTooCommon.
+        """
+        self.policy.check(new)
         verified = self.passwords.verify_again(user, current)
-        self._change(user, verified.hashed_password, self.hashing.hash(new), keep)
+        self._change(user, verified.hashed_password, self.hashing.hash(new.text), keep)
 
     @retry_conflicts
     def _change(self, user: UserActor, verified_hash: str, new_hash: str, keep: UUID | None) -> None:
@@ -56,10 +59,10 @@ class PasswordChangeService:
                 raise InvalidCredentials  # since the verification, it was changed or the user was disabled
             transaction.after_commit(lambda: log.info("user.password_changed", user_id=user.user_id))
 
-    def set(self, actor: Actor, user_id: int, new: str) -> None:
-        """Revokes all sessions of the user. Raises NotFound, PasswordTooShort."""
+    def set(self, actor: Actor, user_id: int, new: NewPassword) -> None:
+        """Revokes all sessions of the user. Raises NotFound, PasswordTooShort, PasswordTooCommon."""
         self.policy.check(new)
-        self._set(actor, user_id, self.hashing.hash(new))
+        self._set(actor, user_id, self.hashing.hash(new.text))
 
     @retry_conflicts
     def _set(self, actor: Actor, user_id: int, new_hash: str) -> None:
