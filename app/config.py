@@ -12,6 +12,7 @@ from app.setting_groups import (
     HttpSettings,
     OperationsSettings,
     SessionSettings,
+    ThrottleSettings,
     TokenSettings,
 )
 
@@ -20,6 +21,7 @@ from app.setting_groups import (
 class Settings(
     OperationsSettings,
     HttpSettings,
+    ThrottleSettings,
     AccountSettings,
     SessionSettings,
     TokenSettings,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
-from app.setting_types import Origins, PathPrefix, PostgresUrl, Secret, Secrets
+from app.setting_types import Origins, PathPrefix, PostgresUrl, Rate, RateSetting, Secret, Secrets
 
 
 class EnvironmentSettings(BaseSettings):
@@ -53,6 +53,15 @@ class AccountSettings(EnvironmentSettings):
     bcrypt_rounds: int = Field(default=12, ge=4, le=18)
     password_min_length: int = Field(default=8, ge=1, le=256)
     password_blocklist: bool = True
+
+
+class ThrottleSettings(EnvironmentSettings):
+    throttles: bool = True
+    throttle_login_address: RateSetting = Rate.parse("60/2s")
+    throttle_login_account: RateSetting = Rate.parse("10/60s")
+    throttle_login_device: RateSetting = Rate.parse("10/60s")
+    throttle_register_address: RateSetting = Rate.parse("40/10s")
+    throttle_proof: RateSetting = Rate.parse("5/60s")
 
 
 class HttpSettings(EnvironmentSettings):

@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -11,6 +13,26 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 MIN_SECRET_BYTES: Final = 32
+_RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,4})([smh])")
+_UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`burst` attempts at once, and one more every `period`. Written as 60/2s, 3/20m or 1/1h."""
+
+    burst: int
+    period: timedelta
+
+    @classmethod
+    def parse(cls, text: str) -> "Rate":
+        """Raises ValueError."""
+        if not (match := _RATE.fullmatch(text.strip())):
+            raise ValueError("looks like 10/60s: ten attempts at once, and one more every 60 s (or m, h)")
+        return cls(int(match[1]), int(match[2]) * _UNITS[match[3]])
+
+    def __str__(self) -> str:
+        return f"{self.burst}/{self.period // _UNITS['s']}s"
 
 
 def _split_list(value: object) -> object:
@@ -67,4 +89,7 @@ Origins = Annotated[
 ]
 """Separated by commas or spaces, or a JSON list."""
 PathPrefix = Annotated[str, AfterValidator(_path_prefix)]
+RateSetting = Annotated[
+    Rate, NoDecode, BeforeValidator(lambda value: Rate.parse(value) if isinstance(value, str) else value)
+]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -36,15 +37,18 @@ def log_in(client: httpx.Client, email: str) -> httpx.Response:
     return client.post("/api/v1/token", data={"username": email, "password": PASSWORD})
 
 
-def test_a_login_sets_two_cookies_that_no_script_reads(api: Api) -> None:
+def test_a_login_sets_cookies_that_no_script_reads(api: Api) -> None:
     response = api.token(api.new_user())
 
-    access, refresh = response.headers.get_list("set-cookie")
+    access, refresh, device = response.headers.get_list("set-cookie")
     pair = response.json()
     assert access == f"access_token={pair['access_token']}; HttpOnly; Max-Age=900; Path=/; SameSite=lax"
     assert refresh == (
-        f"refresh_token={pair['refresh_token']}; HttpOnly; Max-Age=604800; Path=/api/v1; SameSite=lax"
+        f"refresh_token={pair['refresh_token']}; HttpOnly; Max-Age={pair['refresh_expires_in']}; "
+        "Path=/api/v1; SameSite=lax"
     )
+    assert device.endswith("; HttpOnly; Max-Age=34560000; Path=/api/v1; SameSite=lax")
+    assert re.fullmatch(r"device=[0-9]+\.[\w-]{22}\.[\w-]{43}", device.partition(";")[0], re.ASCII)
 
 
 @pytest.mark.parametrize("text", ["\\", '";', "; ", "=", "access_token=;"])
@@ -110,7 +114,7 @@ def test_cookies_sign_in_refresh_and_sign_out(tab: httpx.Client) -> None:
     assert dict(tab.cookies) != before
     assert tab.get("/api/v1/me").status_code == 200
     assert tab.post("/api/v1/logout").status_code == 204
-    assert dict(tab.cookies) == {}
+    assert set(tab.cookies) == {"device"}
     assert error_of(tab.get("/api/v1/me")) == (401, "not_authenticated")
 
 
@@ -129,7 +133,7 @@ def test_prefixed_cookies_have_what_browsers_demand_of_them(
 ) -> None:
     api = start_service(environment=environment, **settings)
     login = api.token(api.new_user())
-    access, refresh = login.headers.get_list("set-cookie")
+    access, refresh, device = login.headers.get_list("set-cookie")
     both = "; ".join(header.split(";")[0] for header in (access, refresh))
 
     logout = api.http.post("/api/v1/logout", headers={"Cookie": both})
@@ -138,6 +142,8 @@ def test_prefixed_cookies_have_what_browsers_demand_of_them(
     assert access.endswith("; Path=/; SameSite=lax; Secure")
     assert refresh.startswith(f"{prefix}refresh_token=ey")
     assert refresh.endswith(f"; Path={path}; SameSite=lax; Secure")
+    assert device.startswith(f"{prefix}device=")
+    assert device.endswith(f"; Path={path}; SameSite=lax; Secure")
     assert logout.status_code == 204
     assert logout.headers.get_list("set-cookie") == [
         f"{prefix}access_token=; HttpOnly; Max-Age=0; Path=/; SameSite=lax; Secure",
@@ -166,8 +172,8 @@ def test_the_refresh_cookie_is_for_the_path_that_browsers_see(
         form = {"username": api.new_user(), "password": PASSWORD}
         rooted = paths(request("POST", f"{base_url}/api/v1/token", data=form))
 
-    assert told == ["Path=/", "Path=/auth/api/v1"]
-    assert rooted == ["Path=/", "Path=/sub/api/v1"]
+    assert told == ["Path=/", "Path=/auth/api/v1", "Path=/auth/api/v1"]
+    assert rooted == ["Path=/", "Path=/sub/api/v1", "Path=/sub/api/v1"]
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}, FOREIGN])
@@ -198,7 +204,7 @@ def test_a_frontend_of_ours_on_another_site_gets_cookies(start_service: MakeServ
         "/api/v1/token", data={"username": api.new_user(), "password": PASSWORD}, headers=headers
     )
 
-    assert len(login.headers.get_list("set-cookie")) == 2
+    assert len(login.headers.get_list("set-cookie")) == 3
 
 
 def test_a_lost_race_of_two_tabs_takes_no_cookies_away(tab: httpx.Client) -> None:

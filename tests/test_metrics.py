@@ -42,6 +42,11 @@ def test_every_series_of_the_metrics_is_there_from_the_start_at_zero(start_servi
         ("app_refresh_token_usage_total", "method", ["refresh"]),
         ("app_login_failures_total", "reason", ["unknown_email", "wrong_password", "disabled"]),
         (
+            "app_throttled_total",
+            "bucket",
+            ["login_address", "login_account", "login_device", "register_address", "proof", "failures"],
+        ),
+        (
             "app_refresh_outcomes_total",
             "outcome",
             ["rotated", "replayed", "raced", "reuse_detected", "revoked", "expired", "invalid"],

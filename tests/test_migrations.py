@@ -84,6 +84,8 @@ def test_every_constraint_and_index_has_its_name_by_the_convention(database_url:
 
     assert names == {
         "pk_users",
+        "pk_throttles",
+        "pk_consecutive_failures",
         "uq_users_email",
         "ck_users_role",
         "ix_users_email_pattern",

@@ -48,13 +48,13 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_the_document_has_the_operations_and_answers_of_the_design(document: dict[str, Any]) -> None:
     assert {name: (operation["operationId"], sorted(operation["responses"]))
             for name, operation in operations(document).items()} == {
-        "POST /api/v1/users/": ("register_user", ["201", "400", "409", "413", "500", "503"]),
+        "POST /api/v1/users/": ("register_user", ["201", "400", "409", "413", "429", "500", "503"]),
         "GET /api/v1/me": ("read_current_user", ["200", "401", "500", "503"]),
         "PUT /api/v1/me/password": (
-            "change_password", ["200", "204", "400", "401", "403", "413", "500", "503"],
+            "change_password", ["200", "204", "400", "401", "403", "413", "429", "500", "503"],
         ),
         "POST /api/v1/me/delete": (
-            "delete_account", ["204", "400", "401", "403", "409", "413", "500", "503"],
+            "delete_account", ["204", "400", "401", "403", "409", "413", "429", "500", "503"],
         ),
         "GET /api/v1/me/sessions": ("list_sessions", ["200", "400", "401", "500", "503"]),
         "DELETE /api/v1/me/sessions": ("end_other_sessions", ["204", "401", "403", "500", "503"]),
@@ -62,7 +62,7 @@ def test_the_document_has_the_operations_and_answers_of_the_design(document: dic
         "DELETE /api/v1/me/sessions/{session_id}": (
             "end_session", ["204", "400", "401", "403", "404", "500", "503"],
         ),
-        "POST /api/v1/token": ("create_token", ["200", "400", "401", "413", "500", "503"]),
+        "POST /api/v1/token": ("create_token", ["200", "400", "401", "413", "429", "500", "503"]),
         "POST /api/v1/refresh": ("refresh_token", ["200", "400", "401", "403", "413", "500", "503"]),
         "POST /api/v1/logout": ("log_out", ["204", "400", "401", "403", "413", "500", "503"]),
         "GET /api/v1/admin/users": ("list_users", ["200", "400", "401", "403", "500", "503"]),

@@ -109,6 +109,15 @@ def set_password(
     _show(account, as_json=as_json)
 
 
+@commands.command("unlock")
+def unlock(user: User, *, as_json: AsJson = False) -> None:
+    """Let a user try again at once, after too many failed logins."""
+    with open_container() as container:
+        account = find_user(container, user)
+        container.unlocking.unlock(OPERATOR, account)
+    _show(account, as_json=as_json)
+
+
 @commands.command("delete")
 def delete_user(
     user: User, *, yes: Annotated[bool, typer.Option(help="Do not ask.")] = False, as_json: AsJson = False

@@ -20,7 +20,14 @@ class AccountServices(ProtectionServices):
     @cached_property
     def registration(self) -> RegistrationService:
         return RegistrationService(
-            self._db, self._policy, self._hashing, self.audit, self.clock, self.metrics.accounts
+            self._db,
+            self._throttle,
+            self._guesses,
+            self._policy,
+            self._hashing,
+            self.audit,
+            self.clock,
+            self.metrics.accounts,
         )
 
     @cached_property
@@ -41,7 +48,7 @@ class AccountServices(ProtectionServices):
 
     @cached_property
     def imports(self) -> ImportService:
-        return ImportService(self._db, self._hashing, self.clock, self.metrics.accounts)
+        return ImportService(self._db, self._guesses, self._hashing, self.clock, self.metrics.accounts)
 
     @cached_property
     def _deletion(self) -> DeletionService:

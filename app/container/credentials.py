@@ -5,6 +5,7 @@ from app.services.credentials.account_closure import AccountClosureService
 from app.services.credentials.password_change import PasswordChangeService
 from app.services.credentials.passwords import PasswordService
 from app.services.credentials.service_tokens import ServiceTokenService
+from app.services.credentials.unlocking import UnlockService
 
 
 class CredentialServices(AccountServices):
@@ -13,12 +14,17 @@ class CredentialServices(AccountServices):
         return PasswordChangeService(
             self._db,
             self._passwords,
+            self._guesses,
             self._policy,
             self._hashing,
             self._session_revoker,
             self.audit,
             self._admin_actions,
         )
+
+    @cached_property
+    def unlocking(self) -> UnlockService:
+        return UnlockService(self._db, self._guesses, self.audit, self._admin_actions)
 
     @cached_property
     def account_closure(self) -> AccountClosureService:
@@ -30,4 +36,4 @@ class CredentialServices(AccountServices):
 
     @cached_property
     def _passwords(self) -> PasswordService:
-        return PasswordService(self._db, self._hashing, self.audit, self.metrics.sessions)
+        return PasswordService(self._db, self._guesses, self._hashing, self.audit, self.metrics.sessions)

@@ -31,6 +31,7 @@ class SessionServices(CredentialServices):
         return LoginService(
             self._db,
             self._passwords,
+            self._guesses,
             self.tokens,
             self._session_lifetime,
             SessionLimit(self.settings.sessions_per_user, self.revocation, self.clock),

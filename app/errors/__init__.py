@@ -24,6 +24,8 @@ ServiceError
 │   └── LastAdmin           last_admin
 ├── PayloadTooLarge         payload_too_large
 ├── CursorExpired           cursor_expired
+├── TooManyRequests         too_many_requests
+│   └── TooManyFailures
 ├── InternalError           internal_error
 └── Unavailable             unavailable
     ├── HashingQueueFull
@@ -42,6 +44,7 @@ from app.errors.authentication import (
     TokenExpired,
     TokenRefused,
     TokenRevoked,
+    TooManyFailures,
 )
 from app.errors.availability import DatabaseUnavailable, HashingQueueFull, NotReady
 from app.errors.delivery import CursorExpired, InvalidCursor
@@ -54,6 +57,7 @@ from app.errors.families import (
     NotFound,
     PayloadTooLarge,
     ServiceError,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -86,6 +90,8 @@ __all__ = [
     "TokenExpired",
     "TokenRefused",
     "TokenRevoked",
+    "TooManyFailures",
+    "TooManyRequests",
     "Unauthenticated",
     "Unavailable",
 ]

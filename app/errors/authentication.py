@@ -1,11 +1,23 @@
 """Missing, wrong or outdated credentials."""
 
-from app.errors.families import Forbidden, Unauthenticated
+from app.errors.families import Forbidden, TooManyRequests, Unauthenticated
 
 
 class InvalidCredentials(Unauthenticated):
     code = "invalid_credentials"
     message = "Incorrect email or password"
+
+
+class TooManyFailures(TooManyRequests):
+    """So many failures in a row that no more attempts are accepted; see `services/protection/guesses`."""
+
+    message = (
+        "Too many failed attempts in a row. Log in on a device that you have used before, "
+        "or have your password reset"
+    )
+
+    def __init__(self) -> None:
+        super().__init__("failures", None)
 
 
 class NotAuthenticated(Unauthenticated):

@@ -46,6 +46,21 @@ class PayloadTooLarge(ServiceError):
     message = "Request body too large"
 
 
+class TooManyRequests(ServiceError):
+    """The next attempt is allowed after `retry_after` seconds; if it is None, no wait helps.
+
+    `bucket` is for operators.
+    """
+
+    code = "too_many_requests"
+    message = "Too many attempts, try again later"
+
+    def __init__(self, bucket: str, retry_after: int | None) -> None:
+        super().__init__(bucket, retry_after)
+        self.bucket = bucket
+        self.retry_after = retry_after
+
+
 class InternalError(ServiceError):
     code = "internal_error"
     message = "Internal server error"

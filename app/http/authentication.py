@@ -11,13 +11,14 @@ from app.errors import CrossSiteRequest, Forbidden, NotAuthenticated, TokenExpir
 from app.greenlets import run_in_greenlet
 from app.http.bodies import json_body, validated
 from app.http.client import client_of
-from app.http.cookies import ACCESS_COOKIE, REFRESH_COOKIE
+from app.http.cookies import ACCESS_COOKIE, DEVICE_COOKIE, REFRESH_COOKIE
 from app.http.dependencies import container_of, cookies_of
 from app.models.users import Role
 from app.schemas.sessions import IdempotencyKeyText, RefreshRequest
 from app.security.tokens import AccessClaims
 from app.services.accounts.profile import Account
 from app.services.operations.audit import UserActor
+from app.services.sessions.login import LoginCookies
 
 
 def bearer_of(request: Request) -> str:
@@ -101,14 +102,16 @@ def _find_refresh_token(request: Request, body: RefreshRequest | None) -> str | 
     return cookies_of(request).read(REFRESH_COOKIE) if token is None else token
 
 
-async def _refresh_cookie(request: Request) -> str | None:
+async def _login_cookies(request: Request) -> LoginCookies:
+    """None of a request from another site."""
+    cookies = cookies_of(request)
     try:
-        return cookies_of(request).read(REFRESH_COOKIE)
+        return LoginCookies(cookies.read(REFRESH_COOKIE), cookies.read(DEVICE_COOKIE))
     except CrossSiteRequest:
-        return None
+        return LoginCookies()
 
 
-RefreshCookie = Annotated[str | None, Depends(_refresh_cookie)]
+CookiesOfEarlierLogin = Annotated[LoginCookies, Depends(_login_cookies)]
 
 
 class _RefreshToken:

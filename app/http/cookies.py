@@ -8,11 +8,13 @@ from starlette.responses import Response
 
 from app.config import Settings
 from app.errors import CrossSiteRequest
+from app.security.devices import LIFETIME_DAYS
 from app.services.sessions.tokens import TokenPair
 
 ACCESS_COOKIE: Final = "access_token"
 REFRESH_COOKIE: Final = "refresh_token"
-_PATHS: Final = {ACCESS_COOKIE: "/", REFRESH_COOKIE: "/api/v1"}
+DEVICE_COOKIE: Final = "device"
+_PATHS: Final = {ACCESS_COOKIE: "/", REFRESH_COOKIE: "/api/v1", DEVICE_COOKIE: "/api/v1"}
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 
@@ -63,9 +65,14 @@ class AuthCookies:
         self._set(response, ACCESS_COOKIE, pair.access_token, pair.expires_in)
         self._set(response, REFRESH_COOKIE, pair.refresh_token, pair.refresh_expires_in)
 
-    def clear(self, response: Response) -> None:
-        for name in (ACCESS_COOKIE, REFRESH_COOKIE):
-            self._set(response, name, "", 0)
+    def set_device(self, response: Response, device: str) -> None:
+        """It outlives the sessions: the browser is known at the next login."""
+        self._set(response, DEVICE_COOKIE, device, LIFETIME_DAYS * 86_400)
+
+    def clear(self, response: Response, *, device: bool = False) -> None:
+        for name in _PATHS:
+            if name != DEVICE_COOKIE or device:
+                self._set(response, name, "", 0)
 
     def is_cross_site(self) -> bool:
         """By the headers Sec-Fetch-Site and Origin. Without both, the client is not a browser: False.

@@ -21,6 +21,7 @@ from app.errors import (
     PayloadTooLarge,
     ServiceError,
     TokenRefused,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -131,7 +132,7 @@ def _respond(
 
 
 def _headers(error: ServiceError) -> dict[str, str]:
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | TooManyRequests) and error.retry_after is not None:
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, TokenRefused):
         return {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750 §3

@@ -5,6 +5,16 @@ from app.models.declarative import Base
 from app.models.revocations import TokenRevocation
 from app.models.service_tokens import ServiceToken
 from app.models.sessions import LoginSession
+from app.models.throttles import ConsecutiveFailures, Throttle
 from app.models.users import User
 
-__all__ = ["AuditEvent", "Base", "LoginSession", "ServiceToken", "TokenRevocation", "User"]
+__all__ = [
+    "AuditEvent",
+    "Base",
+    "ConsecutiveFailures",
+    "LoginSession",
+    "ServiceToken",
+    "Throttle",
+    "TokenRevocation",
+    "User",
+]

@@ -10,6 +10,7 @@ from app.errors import (
     NotFound,
     PasswordTooCommon,
     PayloadTooLarge,
+    TooManyRequests,
 )
 from app.http.authentication import AccessToken, CameByCookie, CurrentActor, CurrentUser, SignedIn
 from app.http.dependencies import (
@@ -44,6 +45,7 @@ router = APIRouter(prefix="/api/v1/me", tags=["my account"], route_class=Route, 
             InvalidCredentials,
             CrossSiteRequest,
             PayloadTooLarge,
+            TooManyRequests,
         ),
     },
 )
@@ -68,7 +70,13 @@ def change_password(
     status_code=204,
     summary="Delete my account",
     responses=responses(
-        *SIGNED_IN, InvalidInput, InvalidCredentials, CrossSiteRequest, LastAdmin, PayloadTooLarge
+        *SIGNED_IN,
+        InvalidInput,
+        InvalidCredentials,
+        CrossSiteRequest,
+        LastAdmin,
+        PayloadTooLarge,
+        TooManyRequests,
     ),
 )
 def delete_account(
@@ -77,7 +85,7 @@ def delete_account(
     """Deletes the account and its sessions permanently. The email can be registered again."""
     closure.close(user, proof.password.get_secret_value())
     response = Response(status_code=204)
-    cookies.clear(response)
+    cookies.clear(response, device=True)
     return response
 
 

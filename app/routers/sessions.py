@@ -14,13 +14,14 @@ from app.errors import (
     RefreshTokenReused,
     TokenExpired,
     TokenRevoked,
+    TooManyRequests,
     Unavailable,
 )
 from app.http.authentication import (
+    CookiesOfEarlierLogin,
     IdempotencyKey,
     LogoutCredential,
     PresentedRefreshToken,
-    RefreshCookie,
     RefreshTokenCredential,
 )
 from app.http.dependencies import (
@@ -58,14 +59,14 @@ class ClearsCookies(Route):
     "/token",
     summary="Log in",
     response_model=TokenPairOut,
-    responses=responses(InvalidInput, InvalidCredentials, PayloadTooLarge, Unavailable),
+    responses=responses(InvalidInput, InvalidCredentials, PayloadTooLarge, TooManyRequests, Unavailable),
 )
 def create_token(
     form: Annotated[LoginForm, Form()],
     login: LoginServiceDep,
     client: CurrentClient,
     cookies: AuthCookiesDep,
-    refresh_cookie: RefreshCookie,
+    earlier: CookiesOfEarlierLogin,
 ) -> Response:
     """Opens a session and answers with its token pair, in the body and as HttpOnly cookies.
 
@@ -74,7 +75,10 @@ def create_token(
     It replaces the session of the browser's refresh token, and one user has at most `SESSIONS_PER_USER`.
     """
     password = form.password.get_secret_value()
-    return token_response(login.log_in(form.username, password, client, refresh_cookie), cookies)
+    logged_in = login.log_in(form.username, password, client, earlier)
+    response = token_response(logged_in.pair, cookies)
+    cookies.set_device(response, logged_in.device)
+    return response
 
 
 @router.post(

@@ -1,6 +1,13 @@
 from fastapi import APIRouter
 
-from app.errors import EmailTaken, InvalidInput, PasswordTooCommon, PayloadTooLarge, Unavailable
+from app.errors import (
+    EmailTaken,
+    InvalidInput,
+    PasswordTooCommon,
+    PayloadTooLarge,
+    TooManyRequests,
+    Unavailable,
+)
 from app.http.authentication import CurrentUser, SignedIn
 from app.http.dependencies import CurrentClient, RegistrationServiceDep
 from app.http.routing import Route
@@ -15,7 +22,9 @@ me_router = APIRouter(prefix="/api/v1/me", tags=["users"], route_class=Route, de
     "/",
     status_code=201,
     summary="Register",
-    responses=responses(InvalidInput, PasswordTooCommon, EmailTaken, PayloadTooLarge, Unavailable),
+    responses=responses(
+        InvalidInput, PasswordTooCommon, EmailTaken, PayloadTooLarge, TooManyRequests, Unavailable
+    ),
 )
 def register_user(new_user: NewUser, registration: RegistrationServiceDep, client: CurrentClient) -> UserOut:
     """Opens an account with the role `user`. Log in at `/api/v1/token` next."""

@@ -19,6 +19,7 @@ from app.errors import (
     ServiceError,
     TokenExpired,
     TokenRevoked,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -32,6 +33,7 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     Conflict: 409,
     CursorExpired: 410,
     PayloadTooLarge: 413,
+    TooManyRequests: 429,
     InternalError: 500,
     Unavailable: 503,
 }
@@ -46,9 +48,12 @@ _DESCRIPTIONS: Final = {
     409: "Conflict",
     410: "Gone",
     413: "The body is over 64 KiB",
+    429: "Too many attempts; try again after `Retry-After` seconds. Without the header, no wait helps",
     500: "Internal server error",
     503: "Try again after `Retry-After` seconds",
 }
+
+_RETRY: Final = (429, 503)
 
 
 class Problem(BaseModel):
@@ -82,6 +87,8 @@ def responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
                 "content": {"application/json": {"examples": {}}},
             },
         )
+        if status in _RETRY:
+            entry["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "In seconds."}}
         entry["content"]["application/json"]["examples"][error.code] = {"value": _example(error)}
     return documented
 

@@ -19,6 +19,7 @@ REFRESH_OUTCOMES: Final = (
     "expired",
     "invalid",
 )
+THROTTLES: Final = ("login_address", "login_account", "login_device", "register_address", "proof", "failures")
 _HTTP_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _HASH_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
 
@@ -31,11 +32,12 @@ ADMIN_ACTIONS: Final = (
     "user_enabled",
     "user_deleted",
     "password_set",
+    "user_unlocked",
     "sessions_ended",
 )
 # SQLSTATE classes that can occur here (PostgreSQL documentation, Appendix A).
 SQLSTATE_CLASSES: Final = (
-    *("08", "22", "23", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58", "XX"),
+    *("08", "0A", "22", "23", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58", "XX"),
     *("other", "none"),
 )
 
@@ -94,6 +96,13 @@ class HashingMetrics:
         )
 
 
+class ThrottleMetrics:
+    def __init__(self, families: Families) -> None:
+        self.throttled = families.counter(
+            "app_throttled", "Attempts refused as there were too many.", "bucket", THROTTLES
+        )
+
+
 class DatabaseMetrics:
     def __init__(self, families: Families) -> None:
         self.pool_in_use = families.gauge("app_database_pool_in_use", "Database connections in use.")
@@ -136,6 +145,7 @@ class Metrics:
         self.accounts = AccountMetrics(families)
         self.sessions = SessionMetrics(families, revocation_reasons)
         self.hashing = HashingMetrics(families)
+        self.throttles = ThrottleMetrics(families)
         self.database = DatabaseMetrics(families)
         self.delivery = DeliveryMetrics(families)
         families.build_info(version)

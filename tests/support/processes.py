@@ -106,7 +106,12 @@ def processes(folder: Path) -> Iterator[StartProcess]:
     with ExitStack() as ports:
 
         def start(database_url: str, *options: str, **settings: str) -> Started:
-            defaults = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "BCRYPT_ROUNDS": "4"}
+            defaults = {
+                "DATABASE_URL": database_url,
+                "SECRET_KEY": SECRET_KEY,
+                "BCRYPT_ROUNDS": "4",
+                "THROTTLES": "false",
+            }
             output, port = folder / f"output{len(started)}", ports.enter_context(reserved_port())
             started.append(Started(output, port, *options, **(defaults | settings)))
             return started[-1]

@@ -14,6 +14,7 @@ from app.models import AuditEvent, User
 from app.models.audit import AuditEventName
 from app.models.users import Role
 from app.security.emails import normalize_email
+from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
 from app.telemetry.metrics import AccountMetrics
 
@@ -48,6 +49,7 @@ class ImportRefused(Exception):
 @dataclass(frozen=True, slots=True)
 class ImportService:
     db: Database
+    guesses: GuessService
     hashing: HashingPool
     clock: Clock
     metrics: AccountMetrics
@@ -98,6 +100,7 @@ class ImportService:
             row.email: row.id
             for row in transaction.execute(_INSERT, [user | {"created_at": now} for _, user in users])
         }
+        self.guesses.forget(transaction, ids)
         events = []
         for line, user in users:
             if (user_id := ids.pop(user["email"], None)) is None:

@@ -1,5 +1,7 @@
 """Creation of accounts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,14 +12,17 @@ from sqlalchemy.exc import IntegrityError
 from app.clock import Clock
 from app.database.failures import violated_constraint
 from app.database.transactions import Database, Transaction, retry_conflicts
-from app.errors import EmailTaken
+from app.errors import EmailTaken, TooManyRequests
 from app.models import User
 from app.models.audit import AuditEventName
 from app.models.users import Role
+from app.security.throttle_keys import address_block
 from app.services.accounts.profile import ACCOUNT_COLUMNS, Account
 from app.services.operations.audit import AuditService, Client, UserActor
+from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
 from app.services.protection.password_policy import NewPassword, PasswordPolicy
+from app.services.protection.throttling import Bucket, ThrottleService
 from app.telemetry.metrics import AccountMetrics
 
 log = structlog.get_logger(__name__)
@@ -28,6 +33,8 @@ _INSERT: Final = insert(User).returning(*ACCOUNT_COLUMNS)
 @dataclass(frozen=True, slots=True)
 class RegistrationService:
     db: Database
+    throttle: ThrottleService
+    guesses: GuessService
     policy: PasswordPolicy
     hashing: HashingPool
     audit: AuditService
@@ -35,8 +42,21 @@ class RegistrationService:
     metrics: AccountMetrics
 
     def register(self, email: str, password: str, client: Client) -> Account:
-        """`email` must be normalized. Raises EmailTaken, PasswordTooShort, PasswordTooCommon."""
-        return self._register(email, self.hash_new(NewPassword(password, email)), client)
+        """`email` must be normalized. Raises EmailTaken, InvalidInput, PasswordTooCommon, TooManyRequests."""
+        self.policy.check(NewPassword(password, email))
+        with self._limited(client):
+            return self._register(email, self.hashing.hash(password), client)
+
+    @contextmanager
+    def _limited(self, client: Client) -> Iterator[None]:
+        charges = self.throttle.charges({Bucket.REGISTER_ADDRESS: address_block(client.ip_address)})
+        try:
+            self.throttle.charge(charges)
+        except TooManyRequests as error:
+            self.throttle.report(error, "registration.throttled")
+            raise
+        with self.throttle.undone_if_unserved(charges):
+            yield
 
     def hash_new(self, password: NewPassword) -> str:
         """Raises PasswordTooShort, PasswordTooCommon before it enters the hashing queue."""
@@ -61,11 +81,13 @@ class RegistrationService:
             "created_at": self.clock(),
         }
         try:
-            return Account._make(transaction.execute(_INSERT, values)[0])
+            account = Account._make(transaction.execute(_INSERT, values)[0])
         except IntegrityError as error:
             if violated_constraint(error) == "uq_users_email":
                 raise EmailTaken from None
             raise
+        self.guesses.forget(transaction, [email])  # or a stranger could lock an account before it exists
+        return account
 
     def _report(self, user_id: int) -> None:
         self.metrics.registrations.labels("password").inc()

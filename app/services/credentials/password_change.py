@@ -16,6 +16,7 @@ from app.services.accounts.admin_actions import AdminActions
 from app.services.accounts.session_revoker import SessionRevoker
 from app.services.credentials.passwords import PasswordService
 from app.services.operations.audit import Actor, AuditService, UserActor
+from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
 from app.services.protection.password_policy import NewPassword, PasswordPolicy
 
@@ -29,7 +30,7 @@ _REPLACE_HASH: Final = (
         or_(_verified_hash.is_(None), and_(User.hashed_password == _verified_hash, User.is_active)),
     )
     .values(hashed_password=bindparam("new_hash"))
-    .returning(User.id)
+    .returning(User.email)
 )
 
 
@@ -37,6 +38,7 @@ _REPLACE_HASH: Final = (
 class PasswordChangeService:
     db: Database
     passwords: PasswordService
+    guesses: GuessService
     policy: PasswordPolicy
     hashing: HashingPool
     sessions: SessionRevoker
@@ -82,8 +84,10 @@ class PasswordChangeService:
     ) -> bool:
         """False if the user does not exist, or `verified_hash` is no longer the hash of an active user."""
         parameters = {"user_id": user_id, "verified_hash": verified_hash, "new_hash": new_hash}
-        if not transaction.execute(_REPLACE_HASH, parameters):
+        rows = transaction.execute(_REPLACE_HASH, parameters)
+        if not rows:
             return False
+        self.guesses.forget(transaction, [rows[0].email], user_id)
         self.audit.record(transaction, AuditEventName.PASSWORD_CHANGED, actor, user_id)
         reason = RevocationReason.PASSWORD_CHANGE
         self.sessions.revoke_all(transaction, actor, user_id, reason, keep=keep)

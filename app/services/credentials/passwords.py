@@ -12,6 +12,7 @@ from app.models import User
 from app.models.audit import AuditEventName
 from app.security.emails import normalize_email
 from app.services.operations.audit import Anonymous, AuditService, Client, UserActor
+from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
 from app.telemetry.metrics import SessionMetrics
 
@@ -38,31 +39,37 @@ class VerifiedUser(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class PasswordService:
     db: Database
+    guesses: GuessService
     hashing: HashingPool
     audit: AuditService
     metrics: SessionMetrics
 
-    def verify_login(self, username: str, password: str, client: Client) -> VerifiedUser:
-        """Raises InvalidCredentials; neither the error nor its timing reveals the reason."""
+    def find(self, username: str) -> Rows:
+        """One row, or none if there is no such account."""
         try:
             email = normalize_email(username)
         except ValueError:
-            email = None
-        rows = self.db.execute(_SELECT_BY_EMAIL, {"email_address": email}) if email else ()
-        user = self._verify(rows, password, client)
+            return ()
+        return self.db.execute(_SELECT_BY_EMAIL, {"email_address": email})
+
+    def verify_login(self, found: Rows, password: str, client: Client) -> VerifiedUser:
+        """Raises InvalidCredentials; neither the error nor its timing reveals the reason."""
+        user = self._verify(found, password, client)
         rehashed = self.hashing.rehash_if_needed(password, user.hashed_password)
         if rehashed is None:
             return VerifiedUser(user.id, user.hashed_password)
         parameters = {"user_id": user.id, "old_hash": user.hashed_password, "new_hash": rehashed}
         if not self.db.execute(_REHASH, parameters):
             # A concurrent login has replaced the hash, or the password has changed.
-            return self.verify_login(username, password, client)
+            now_found = self.db.execute(_SELECT_BY_ID, {"user_id": user.id})
+            return self.verify_login(now_found, password, client)
         return VerifiedUser(user.id, rehashed)
 
     def verify_again(self, user: UserActor, password: str) -> VerifiedUser:
-        """For a signed-in user. Raises InvalidCredentials, which is counted as a failed login."""
-        rows = self.db.execute(_SELECT_BY_ID, {"user_id": user.user_id})
-        row = self._verify(rows, password, user.client)
+        """For a signed-in user. Raises InvalidCredentials, counted as a failed login; TooManyRequests."""
+        with self.guesses.proof(user):
+            rows = self.db.execute(_SELECT_BY_ID, {"user_id": user.user_id})
+            row = self._verify(rows, password, user.client)
         return VerifiedUser(row.id, row.hashed_password)
 
     def _verify(self, rows: Rows, password: str, client: Client) -> Row[Any]:

@@ -3,42 +3,63 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
-from sqlalchemy import ColumnElement, DateTime, Executable, bindparam, delete, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    Executable,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.clock import Clock
 from app.database.transactions import Database, retry_conflicts
-from app.models import AuditEvent, LoginSession, TokenRevocation
+from app.models import AuditEvent, ConsecutiveFailures, LoginSession, Throttle, TokenRevocation, User
 from app.models.sessions import is_live
 from app.telemetry.metrics import SessionMetrics
 
 log = structlog.get_logger(__name__)
 
 BATCH_SIZE: Final = 1000
+FAILURES_KEPT: Final = timedelta(days=90)
 ADVISORY_LOCK: Final = 6_051_220_108  # migrations lock the previous number
 
 _TRY_LOCK: Final = select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))
 _now, _kept_until = (bindparam(name, type_=DateTime(timezone=True)) for name in ("now", "kept_until"))
 
 
-def _delete_batch(
-    model: type[LoginSession | AuditEvent | TokenRevocation], due: ColumnElement[bool]
-) -> Executable:
-    batch = select(model.id).where(due).limit(BATCH_SIZE).with_for_update(skip_locked=True)
-    return delete(model).where(model.id.in_(batch)).returning(model.id)
+def _delete_batch(key: InstrumentedAttribute[Any], due: ColumnElement[bool]) -> Executable:
+    """`key` is the primary key of the table."""
+    batch = select(key).where(due).limit(BATCH_SIZE).with_for_update(skip_locked=True)
+    return delete(key.class_).where(key.in_(batch)).returning(key)
 
 
 _PRUNE_SESSIONS: Final = _delete_batch(
-    LoginSession,
+    LoginSession.id,
     or_(
         LoginSession.expires_at <= _now,
         LoginSession.revoked_at <= _kept_until,
     ),
 )
-_PRUNE_AUDIT: Final = _delete_batch(AuditEvent, AuditEvent.at <= _kept_until)
-_PRUNE_REVOCATIONS: Final = _delete_batch(TokenRevocation, TokenRevocation.expires_at <= _now)
+_PRUNE_AUDIT: Final = _delete_batch(AuditEvent.id, AuditEvent.at <= _kept_until)
+_PRUNE_REVOCATIONS: Final = _delete_batch(TokenRevocation.id, TokenRevocation.expires_at <= _now)
+_PRUNE_THROTTLES: Final = _delete_batch(Throttle.key, Throttle.tat <= _now)
+# Of an account, they count for as long as it exists (NIST SP 800-63B-4 §3.2.2).
+_PRUNE_FAILURES: Final = _delete_batch(
+    ConsecutiveFailures.key,
+    and_(
+        ConsecutiveFailures.failed_at <= _kept_until,
+        ~exists().where(User.id == ConsecutiveFailures.user_id),
+    ),
+)
 _COUNT_LIVE: Final = select(func.count()).select_from(LoginSession).where(*is_live())
 
 
@@ -69,6 +90,8 @@ class CleanupService:
         self.metrics.purged.inc(sessions)
         audit_events = self._prune(_PRUNE_AUDIT, {"kept_until": now - self.audit_kept})
         self._prune(_PRUNE_REVOCATIONS, {"now": now})
+        self._prune(_PRUNE_THROTTLES, {"now": now})
+        self._prune(_PRUNE_FAILURES, {"kept_until": now - FAILURES_KEPT})
         self.metrics.live.set(self.db.execute(_COUNT_LIVE, {"now": now})[0][0])
         pruned = Pruned(sessions, audit_events or 0)
         if any(pruned):

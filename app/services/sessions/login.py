@@ -1,7 +1,7 @@
 """Opens sessions."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import structlog
@@ -14,8 +14,9 @@ from app.models import LoginSession, User
 from app.models.audit import AuditEventName
 from app.models.sessions import RevocationReason
 from app.security.tokens import RefreshClaims
-from app.services.credentials.passwords import PasswordService
+from app.services.credentials.passwords import PasswordService, VerifiedUser
 from app.services.operations.audit import AuditService, Client, UserActor
+from app.services.protection.guesses import Guess, GuessService
 from app.services.sessions.limit import SessionLimit
 from app.services.sessions.revocation import Revocation, RevocationService
 from app.services.sessions.tokens import SessionLifetime, TokenPair, TokenService, unix_seconds
@@ -53,10 +54,28 @@ _SELECT_BY_LIVE_TOKEN: Final = select(LoginSession.id).where(
 )
 
 
+class LoginCookies(NamedTuple):
+    """What the browser has from an earlier login.
+
+    The session of a live `refresh_token` of the same user is replaced.
+    """
+
+    refresh_token: str | None = None
+    device: str | None = None
+
+
+class Login(NamedTuple):
+    """`device` is for the browser to keep."""
+
+    pair: TokenPair
+    device: str
+
+
 @dataclass(frozen=True, slots=True)
 class LoginService:
     db: Database
     passwords: PasswordService
+    guesses: GuessService
     tokens: TokenService
     lifetime: SessionLifetime
     limit: SessionLimit
@@ -65,11 +84,16 @@ class LoginService:
     clock: Clock
     metrics: SessionMetrics
 
-    def log_in(
-        self, username: str, password: str, client: Client, refresh_token: str | None = None
-    ) -> TokenPair:
-        """The session of a live `refresh_token` of the same user is replaced. Raises InvalidCredentials."""
-        user = self.passwords.verify_login(username, password, client)
+    def log_in(self, username: str, password: str, client: Client, cookies: LoginCookies) -> Login:
+        """Raises InvalidCredentials, TooManyRequests."""
+        found = self.passwords.find(username)
+        user_id = found[0].id if found else None
+        with self.guesses.login(username, user_id, cookies.device, client) as guess:
+            user = self.passwords.verify_login(found, password, client)
+            pair = self._open_session(user, guess, self._presented(cookies.refresh_token))
+        return Login(pair, self.guesses.device_of(guess, user.id))
+
+    def _open_session(self, user: VerifiedUser, guess: Guess, presented: RefreshClaims | None) -> TokenPair:
         now = self.clock()
         expires_at = now + min(self.lifetime.idle, self.lifetime.absolute)
         session_id, token_id = uuid4(), uuid4()
@@ -81,26 +105,27 @@ class LoginService:
             "now": now,
             "expires_at": expires_at,
         }
-        role = self._open(session, client, self._presented(refresh_token))
+        role = self._open(session, guess, presented)
         if role is None:  # since the verification, disabled, deleted or given a new password
-            self.passwords.record_failed_login("disabled", user.id, client)
+            self.passwords.record_failed_login("disabled", user.id, guess.client)
             raise InvalidCredentials
         refresh = RefreshClaims(user.id, session_id, token_id, unix_seconds(now), unix_seconds(expires_at))
         return self.tokens.issue(refresh, role)
 
     @retry_conflicts
-    def _open(self, session: dict[str, Any], client: Client, presented: RefreshClaims | None) -> str | None:
+    def _open(self, session: dict[str, Any], guess: Guess, presented: RefreshClaims | None) -> str | None:
         """The user's role, or None if the user has changed since the password was verified."""
         with self.db.transaction() as transaction:
-            rows = transaction.execute(_OPEN, session | client._asdict())
+            rows = transaction.execute(_OPEN, session | guess.client._asdict())
             if not rows:
                 return None
             user_id, session_id = session["user_id"], str(session["session_id"])
-            actor, event = UserActor(user_id, client), AuditEventName.LOGIN_SUCCEEDED
+            actor, event = UserActor(user_id, guess.client), AuditEventName.LOGIN_SUCCEEDED
             self.audit.record(transaction, event, actor, user_id, session_id=session_id)
             if presented is not None and presented.user_id == user_id:
                 self._replace(transaction, actor, presented)
             self.limit.enforce(transaction, actor, session["session_id"])
+            self.guesses.forgive(transaction, guess)  # last, as the address is shared by many
             transaction.after_commit(lambda: self._report(user_id, session_id))
         return str(rows[0].role)
 
