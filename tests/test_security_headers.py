@@ -24,7 +24,8 @@ from tests.support import (
     serve,
 )
 from tests.support.accounts import Admin, register, session_of
-from tests.test_routes import ADMIN, PUBLIC, USER
+from tests.support.siblings import Sibling
+from tests.test_routes import ADMIN, PUBLIC, SIBLING, USER
 
 PAGES = ["/docs", "/redoc", "/docs/oauth2-redirect"]
 
@@ -51,7 +52,7 @@ class House:
 
     def __init__(self, api: Api, fresh_database: Engine) -> None:
         self.api = api
-        self.admin = Admin(api, fresh_database)
+        self.admin, self.sibling = Admin(api, fresh_database), Sibling(api)
 
     def call(self, name: str) -> httpx.Response:
         method, path = name.split(" ")
@@ -59,11 +60,14 @@ class House:
         pair = self.api.log_in(user["email"])
         path = path.replace("{user_id}", str(user["id"])).replace("{session_id}", session_of(pair))
         token = self.admin.token if name in ADMIN else pair["access_token"]
+        token = self.sibling.token if name in SIBLING else token
         body: dict[str, Any] = {"json": {"email": new_email(), "password": PASSWORD, "role": "guest"}}
         if name == "PUT /api/v1/me/password":
             body = {"json": {"current_password": PASSWORD, "new_password": f"{PASSWORD} {new_email()}"}}
         elif name == "POST /api/v1/token":
             body = {"data": {"username": user["email"], "password": PASSWORD}}
+        elif name == "POST /api/v1/introspect":
+            body = {"data": {"token": pair["access_token"]}}
         elif name == "POST /api/v1/refresh":
             body = {"json": {"refresh_token": pair["refresh_token"]}}
         elif method == "PATCH":
@@ -77,14 +81,14 @@ def house(start_service: MakeService, fresh_database_url: str, fresh_database: E
 
 
 def test_what_succeeds_has_the_headers_and_is_not_stored(house: House) -> None:
-    for name in sorted(PUBLIC | USER | ADMIN):
+    for name in sorted(PUBLIC | USER | ADMIN | set(SIBLING)):
         response = house.call(name)
 
         assert response.is_success, (name, response.text)
         assert_not_stored(response)
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC | USER | ADMIN))
+@pytest.mark.parametrize("name", sorted(PUBLIC | USER | ADMIN | set(SIBLING)))
 def test_what_is_refused_has_the_headers_and_is_not_stored(api: Api, name: str) -> None:
     method, path = name.split(" ")
 

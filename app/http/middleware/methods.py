@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.routing import path_of
 
@@ -48,9 +48,9 @@ class _Paths:
 class MethodsMiddleware:
     """Answers what depends on the method and not on the endpoint.
 
-    HEAD is GET without the body, which the server leaves out. OPTIONS and 405 name all methods of the path;
-    FastAPI's 405 names those of one of its routes. A slash too many or too few is redirected by a relative
-    reference, as the host that a client names is not to be trusted, and a proxy may have a longer path.
+    HEAD is GET without the body, and ends a stream at its beginning. OPTIONS and 405 name all methods of the
+    path; FastAPI's 405 names those of one of its routes. A slash too many or too few is redirected by a
+    relative reference: the host that a client names is not to be trusted, and a proxy may have a longer path.
     """
 
     def __init__(self, app: ASGIApp, respond: Respond) -> None:
@@ -79,9 +79,19 @@ class MethodsMiddleware:
             await response(scope, receive, send)
 
     async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_head(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({"type": "http.response.body"})
+            if message.get("more_body"):
+                raise _AnsweredError
+
         get = {**scope, "method": "GET"}
         try:
-            await self._app(get, receive, send)
+            await self._app(get, receive, send_head)
+        except* _AnsweredError:
+            pass
         finally:
             scope["route"] = get.get("route")  # the outer middleware reads it
 
@@ -90,6 +100,10 @@ class MethodsMiddleware:
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=allow)
         return await self._respond(request, HTTPException(405, headers=allow))
+
+
+class _AnsweredError(Exception):
+    """Ends the endpoint of a stream that nobody reads; a task group may wrap it."""
 
 
 def _other_slash(path: str) -> str:
