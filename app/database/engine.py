@@ -5,6 +5,7 @@ import select
 from typing import Any, Final, cast
 
 import psycopg2
+import structlog
 from psycopg2.extensions import set_wait_callback
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Dialect, ExceptionContext, make_url
@@ -22,6 +23,12 @@ REQUEST_CONNECTIONS: Final = 8
 BACKGROUND_CONNECTIONS: Final = 2
 POOL_SIZE: Final = REQUEST_CONNECTIONS + BACKGROUND_CONNECTIONS
 POOL_TIMEOUT_SECONDS: Final = 3
+SERVER_TIMEOUTS: Final = {
+    "statement_timeout": f"{waiting.STATEMENT_TIMEOUT_SECONDS}s",
+    "lock_timeout": "3s",
+}
+
+log = structlog.get_logger(__name__)
 
 
 class EventLoopPool(QueuePool):
@@ -73,7 +80,7 @@ def connect(url: str, *, size: int = POOL_SIZE, pool: type[QueuePool] = QueuePoo
         connect_args=_connect_args(parsed),
     )
     set_wait_callback(waiting.wait_for_server)
-    event.listen(engine, "do_connect", _connect_on_a_thread)
+    event.listen(engine, "do_connect", _Connector())
     event.listen(engine, "handle_error", _drop_pool_on_failover)
     event.listen(engine, "checkin", _mark_idle)
     event.listen(engine, "checkout", _discard_closed_connection)
@@ -84,7 +91,7 @@ def connect(url: str, *, size: int = POOL_SIZE, pool: type[QueuePool] = QueuePoo
 
 
 def _connect_args(url: URL) -> dict[str, Any]:
-    limits = f"-c statement_timeout={waiting.STATEMENT_TIMEOUT_SECONDS}s -c lock_timeout=3s"
+    limits = " ".join(f"-c {name}={value}" for name, value in SERVER_TIMEOUTS.items())
     return {
         "application_name": "kanban-auth",
         "connect_timeout": waiting.CONNECT_TIMEOUT_SECONDS,
@@ -123,12 +130,34 @@ def _count(error: BaseException | None, metrics: DatabaseMetrics) -> None:
         metrics.errors.labels(known if state else "none").inc()
 
 
-def _connect_on_a_thread(
-    dialect: Dialect, _record: ConnectionPoolEntry, args: list[Any], parameters: dict[str, Any]
-) -> DBAPIConnection | None:
-    """libpq resolves the host name synchronously, which would block the event loop."""
+class _Connector:
+    """Opens the connections of an engine.
+
+    PgBouncer refuses the startup parameter `options`. The connections then go without it, and the timeouts
+    of the database role apply.
+    """
+
+    def __init__(self) -> None:
+        self._with_options = True
+
+    def __call__(
+        self, dialect: Dialect, _record: ConnectionPoolEntry, args: list[Any], parameters: dict[str, Any]
+    ) -> DBAPIConnection:
+        if self._with_options:
+            try:
+                return _open(dialect, args, parameters)
+            except psycopg2.OperationalError as error:
+                if "unsupported startup parameter" not in str(error):
+                    raise
+            log.warning("database.options_refused", reason="a pooler: the timeouts of the role apply")
+            self._with_options = False
+        return _open(dialect, args, {name: parameters[name] for name in parameters if name != "options"})
+
+
+def _open(dialect: Dialect, args: list[Any], parameters: dict[str, Any]) -> DBAPIConnection:
+    """In a greenlet on a thread: libpq resolves the host name synchronously, which would block the loop."""
     if not in_greenlet():
-        return None
+        return dialect.connect(*args, **parameters)
     return await_(asyncio.to_thread(dialect.connect, *args, **parameters))
 
 
