@@ -1,18 +1,39 @@
-"""The settings by subject; `config.Settings` is all of them together."""
+"""The settings by subject; `config.Settings` is all of them together.
+
+What is too weak for production is refused there alone, with a line for the variable.
+"""
 
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
-from app.setting_types import Origins, PathPrefix, PostgresUrl, Rate, RateSetting, Secret, Secrets
+from app.setting_types import (
+    Origins,
+    PathPrefix,
+    PostgresUrl,
+    Rate,
+    RateSetting,
+    Secret,
+    Secrets,
+    in_production,
+)
+
+MIN_BCRYPT_ROUNDS: Final = 10  # OWASP Password Storage Cheat Sheet
+MIN_PASSWORD_LENGTH: Final = 8  # NIST SP 800-63B-4 §3.1.1.2, ASVS 5.0 6.2.1
+MIN_METRICS_TOKEN: Final = 16
 
 
 class EnvironmentSettings(BaseSettings):
     """Validated first, because the validators of other groups read it."""
 
     environment: Literal["production", "development"] = "production"
+
+
+def hmac_bytes(algorithm: str) -> int:
+    """The least length of its key: the output of its hash (RFC 7518 §3.2). 0 for what is no HMAC."""
+    return int(algorithm.removeprefix("HS")) // 8 if algorithm.startswith("HS") else 0
 
 
 class DatabaseSettings(EnvironmentSettings):
@@ -40,6 +61,14 @@ class TokenSettings(EnvironmentSettings):
         """JWT_SECRET, if it is set."""
         return self.jwt_secret.get_secret_value() if self.jwt_secret is not None else None
 
+    @field_validator("jwt_algorithm")
+    @classmethod
+    def _with_a_key_as_long_as_its_hash(cls, value: str, info: ValidationInfo) -> str:
+        secret, needed = info.data.get("jwt_secret") or info.data.get("secret_key"), hmac_bytes(value)
+        if in_production(info) and secret and len(secret.get_secret_value().encode()) < needed:
+            raise ValueError(f"{value} needs a secret of {needed} bytes; try: openssl rand -hex {needed}")
+        return value
+
 
 class SessionSettings(EnvironmentSettings):
     refresh_token_expire_days: int = Field(default=7, ge=1, le=365)
@@ -51,8 +80,16 @@ class SessionSettings(EnvironmentSettings):
 
 class AccountSettings(EnvironmentSettings):
     bcrypt_rounds: int = Field(default=12, ge=4, le=18)
-    password_min_length: int = Field(default=8, ge=1, le=256)
+    password_min_length: int = Field(default=MIN_PASSWORD_LENGTH, ge=1, le=256)
     password_blocklist: bool = True
+
+    @field_validator("bcrypt_rounds", "password_min_length")
+    @classmethod
+    def _enough_in_production(cls, value: int, info: ValidationInfo) -> int:
+        least = MIN_BCRYPT_ROUNDS if info.field_name == "bcrypt_rounds" else MIN_PASSWORD_LENGTH
+        if in_production(info) and value < least:
+            raise ValueError(f"is at least {least} in production")
+        return value
 
 
 class ThrottleSettings(EnvironmentSettings):
@@ -82,6 +119,13 @@ class OperationsSettings(EnvironmentSettings):
     audit_retention_days: int = Field(default=365, ge=0, le=3650)
     cleanup_interval_seconds: int = Field(default=60, ge=0, le=86400)
     otel_exporter_otlp_endpoint: str | None = None
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_in_production(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if in_production(info) and value is not None and len(value.get_secret_value()) < MIN_METRICS_TOKEN:
+            raise ValueError(f"needs at least {MIN_METRICS_TOKEN} characters; try: openssl rand -hex 32")
+        return value
 
     @field_validator("otel_exporter_otlp_endpoint")
     @classmethod

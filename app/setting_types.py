@@ -13,8 +13,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 MIN_SECRET_BYTES: Final = 32
+MIN_DISTINCT_BYTES: Final = 8  # `openssl rand -hex` gives fewer once in a million times
+_MAKE_ONE: Final = "try: openssl rand -hex 32"
 _RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,4})([smh])")
 _UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
+
+
+def in_production(info: ValidationInfo) -> bool:
+    """`environment` has to be a field that is validated before."""
+    return info.data.get("environment") != "development"
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,13 @@ def _postgres_url(value: SecretStr) -> SecretStr:
 
 
 def _random(value: SecretStr, info: ValidationInfo) -> SecretStr:
-    """`environment` has to be a field that is validated before."""
-    production = info.data.get("environment") != "development"
-    if production and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
-        raise ValueError(f"needs at least {MIN_SECRET_BYTES} bytes; try: openssl rand -hex 32")
+    secret = value.get_secret_value().encode()
+    if in_production(info) and len(secret) < MIN_SECRET_BYTES:
+        raise ValueError(f"needs at least {MIN_SECRET_BYTES} bytes; {_MAKE_ONE}")
+    if in_production(info) and len(set(secret)) < MIN_DISTINCT_BYTES:
+        raise ValueError(f"repeats itself and is easily guessed; {_MAKE_ONE}")
     if any(mark in value.get_secret_value() for mark in ("-----BEGIN", "ssh-", "ecdsa-")):
-        raise ValueError("is a random string, not a PEM or SSH key; try: openssl rand -hex 32")
+        raise ValueError(f"is a random string, not a PEM or SSH key; {_MAKE_ONE}")
     return value
 
 

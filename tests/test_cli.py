@@ -12,11 +12,10 @@ from typing import Any
 import bcrypt
 import pytest
 import structlog
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, make_url, text
 
 from app.devdb import PROJECT
-from app.services.operations import doctor
-from app.services.operations.doctor import Finding
+from app.services.operations.doctor import Finding, database
 from tests.support import (
     NOWHERE,
     PASSWORD,
@@ -43,6 +42,15 @@ def run(fresh_database_url: str) -> RunCommand:
     return partial(run_command, fresh_database_url)
 
 
+SOUND = {
+    "JWT_SECRET": JWT_SECRET,
+    "BCRYPT_ROUNDS": "12",
+    "METRICS_TOKEN": "a token of the tests alone",
+    "FORWARDED_ALLOW_IPS": "192.0.2.1",
+}
+"""Settings that the doctor has nothing to say of."""
+
+
 def verdicts(result: Ended) -> dict[str, str]:
     """By subject; of one that has several, the worst."""
     found = sorted(
@@ -52,21 +60,46 @@ def verdicts(result: Ended) -> dict[str, str]:
 
 
 def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> None:
-    result = run_command(database_url, "doctor", JWT_SECRET=JWT_SECRET)
+    result = run_command(database_url, "doctor", **SOUND)
 
     assert result.returncode == 0, result.stdout + result.stderr
     lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
-    subjects = ["settings", "secret", "secret", "siblings", "database", "schema", "clock", "connections",
-                "cookies", "metrics"]  # fmt: skip
+    subjects = [
+        *("settings", "secret", "secret", "signing", "siblings"),
+        *("hashing", "passwords", "scraping"),
+        *("database", "writes", "schema", "timeouts", "clock", "connections"),
+        *("proxies", "cookies", "metrics"),
+    ]
     assert [(verdict, subject) for verdict, subject, _ in lines] == [("ok", each) for each in subjects]
+
+
+@pytest.mark.parametrize(
+    ("settings", "subject", "word"),
+    [
+        ({"ENVIRONMENT": "development", "SECRET_KEY": "a" * 64}, "secret", "SECRET_KEY has few different"),
+        ({"ENVIRONMENT": "development", "JWT_SECRET": "a" * 64}, "secret", "JWT_SECRET has few different"),
+        ({"ENVIRONMENT": "development", "SECRET_KEY_FALLBACKS": "short"}, "secret", "1, has 5 bytes of 32"),
+        ({"ENVIRONMENT": "development", "JWT_ALGORITHM": "HS512"}, "signing", "64 bytes"),
+        ({"BCRYPT_ROUNDS": "11"}, "hashing", "2 times cheaper"),
+        ({"ENVIRONMENT": "development", "PASSWORD_MIN_LENGTH": "7"}, "passwords", "7 of 8"),
+        ({"ENVIRONMENT": "development", "METRICS_TOKEN": "short"}, "scraping", "5 characters of 16"),
+        ({"FORWARDED_ALLOW_IPS": ""}, "proxies", "everybody has the proxy's address"),
+        ({"FORWARDED_ALLOW_IPS": "*"}, "proxies", "chooses the address"),
+    ],
+)
+def test_what_weakens_a_deployment_is_a_warning_of_the_doctor(
+    database_url: str, settings: dict[str, str], subject: str, word: str
+) -> None:
+    result = run_command(database_url, "doctor", "--json", **(SOUND | settings))
+
+    (unsound,) = [each for each in json.loads(result.stdout) if each["verdict"] != "ok"]
+    assert (unsound["verdict"], unsound["subject"], result.returncode) == ("warning", subject, 0)
+    assert word in unsound["text"]
 
 
 @pytest.mark.parametrize(
     ("settings", "subject"),
     [
-        ({"SECRET_KEY": "a" * 64}, "secret"),
-        ({"JWT_SECRET": "a" * 64}, "secret"),
-        ({"SECRET_KEY_FALLBACKS": "a" * 64}, "secret"),
         ({"WEB_CONCURRENCY": "200"}, "connections"),
         ({"CORS_ORIGINS": "http://board.example.com"}, "cookies"),
         ({"WEB_CONCURRENCY": "2", "PROMETHEUS_MULTIPROC_DIR": "/proc/nowhere"}, "metrics"),
@@ -75,7 +108,7 @@ def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> N
 def test_a_fault_that_the_doctor_finds_is_named_and_ends_with_status_1(
     database_url: str, settings: dict[str, str], subject: str
 ) -> None:
-    result = run_command(database_url, "doctor", "--json", **settings)
+    result = run_command(database_url, "doctor", "--json", **(SOUND | settings))
 
     assert result.returncode == 1
     assert [name for name, verdict in verdicts(result).items() if verdict == "fault"] == [subject]
@@ -127,7 +160,7 @@ def test_to_the_doctor_a_newer_schema_is_a_warning(
 def test_to_the_doctor_an_old_database_server_is_a_fault(
     start_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "OLDEST_SERVER", 99)
+    monkeypatch.setattr(database, "OLDEST_SERVER", 99)
 
     assert findings(start_service)["database"].verdict == "fault"
 
@@ -139,8 +172,35 @@ def test_to_the_doctor_origins_of_several_sites_are_a_warning(start_service: Mak
     assert findings(start_service, cors_origins=origins[:1])["cookies"].verdict == "ok"
 
 
-def test_to_the_doctor_a_short_key_is_a_warning_in_development(start_service: MakeService) -> None:
-    assert findings(start_service, secret_key="short")["secret"].verdict == "warning"
+def set_for_everybody(fresh_database: Engine, setting: str) -> None:
+    with fresh_database.connect() as connection:
+        name = connection.scalar(text("SELECT current_database()"))
+        connection.execute(text(f"ALTER DATABASE {name} SET {setting}"))
+
+
+def test_to_the_doctor_a_read_only_database_is_a_fault(run: RunCommand, fresh_database: Engine) -> None:
+    assert verdicts(run("doctor", "--json"))["writes"] == "ok"
+    set_for_everybody(fresh_database, "default_transaction_read_only = on")
+
+    result = run("doctor", "--json")
+
+    assert [name for name, verdict in verdicts(result).items() if verdict == "fault"] == ["writes"]
+    assert result.returncode == 1
+
+
+def test_to_the_doctor_missing_timeouts_are_a_fault_with_the_orders_that_mend_it(
+    start_service: MakeService, database_url: str
+) -> None:
+    url = make_url(database_url).update_query_dict({"options": "-c statement_timeout=0 -c lock_timeout=0"})
+
+    missing = findings(start_service, database_url=url.render_as_string(hide_password=False))["timeouts"]
+
+    assert missing.verdict == "fault"
+    role = url.username
+    assert missing.text.endswith(
+        f"ALTER ROLE {role} SET statement_timeout = '5s'; ALTER ROLE {role} SET lock_timeout = '3s'"
+    )
+    assert findings(start_service)["timeouts"].text == "statement_timeout 5s, lock_timeout 3s"
 
 
 @pytest.mark.parametrize(
@@ -337,16 +397,16 @@ def test_an_import_is_all_or_nothing_unless_told_otherwise(run: RunCommand, tmp_
 
 def test_an_import_refuses_hashes_that_would_keep_a_core_busy(run: RunCommand, tmp_path: Path) -> None:
     """A login with one of cost 17 takes seconds, with one of cost 31 a day."""
-    hashes = {cost: HASH.replace("$04$", f"${cost:02}$") for cost in (3, 4, 6, 7, 17, 31)}
+    hashes = {cost: HASH.replace("$04$", f"${cost:02}$") for cost in (3, 4, 12, 13, 17, 31)}
     rows = [f"cost{cost}@example.com,{hashed},user" for cost, hashed in hashes.items()]
 
-    result = run("users", "import", write(tmp_path / "users.csv", *rows), "--keep-going", BCRYPT_ROUNDS="4")
+    result = run("users", "import", write(tmp_path / "users.csv", *rows), "--keep-going")
 
     assert result.returncode == 1
     assert result.stdout == "2 users imported, 4 rows skipped.\n"
     assert "line 2: cost3@example.com: hashed_password is no bcrypt hash\n" in result.stderr
-    for line, cost in ((5, 7), (6, 17), (7, 31)):
-        reason = f"hashed_password has the cost {cost}, and 6 is the highest"
+    for line, cost in ((5, 13), (6, 17), (7, 31)):
+        reason = f"hashed_password has the cost {cost}, and 12 is the highest"
         assert f"line {line}: cost{cost}@example.com: {reason}\n" in result.stderr
 
 
@@ -438,16 +498,6 @@ def test_a_schema_of_another_project_is_a_fault(
 
     assert finding.verdict == "fault"
     assert "lacks users.hashed_password" in finding.text
-
-
-def test_a_read_only_database_is_a_fault(
-    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
-) -> None:
-    with fresh_database.connect() as connection:
-        name = connection.scalar(text("SELECT current_database()"))
-        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
-
-    assert findings(start_service, database_url=fresh_database_url)["schema"].verdict == "fault"
 
 
 @pytest.mark.process

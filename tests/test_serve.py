@@ -140,7 +140,7 @@ def test_sigterm_drops_nobody_who_is_being_answered(
     start_process: StartProcess, database_url: str, workers: str
 ) -> None:
     patience = ("--timeout-graceful-shutdown", "120")  # a busy machine is no reason to drop somebody
-    started = start_process(database_url, *patience, WEB_CONCURRENCY=workers, BCRYPT_ROUNDS="9").serves()
+    started = start_process(database_url, *patience, WEB_CONCURRENCY=workers).serves()
     with ThreadPoolExecutor(20) as threads:
         answers = [threads.submit(started.register) for _ in range(20)]
         eventually(lambda: arrived(started, "/api/v1/users/") == 20)

@@ -25,7 +25,7 @@ URL = "postgresql://somebody:hidden-password@db:5432/auth"
             {
                 "DATABASE_URL": URL,
                 "SECRET_KEY": SECRET_KEY,
-                "SECRET_KEY_FALLBACKS": f"{'k' * 32},short-secret",
+                "SECRET_KEY_FALLBACKS": f"{SECRET_KEY.replace(' ', '-').replace(',', '')},short-secret",
                 "JWT_SECRET": "short-secret",
             },
             ["SECRET_KEY_FALLBACKS: needs at least 32 bytes", "JWT_SECRET: needs at least 32 bytes"],
@@ -66,6 +66,47 @@ def test_bad_settings_are_one_line_a_variable(
         load_settings()
 
     assert_complaints(str(caught.value), complaints)
+
+
+@pytest.mark.parametrize(
+    ("name", "weak", "complaint", "strong"),
+    [
+        ("SECRET_KEY", "a" * 64, "repeats itself", "0123456789abcdef" * 2),
+        ("JWT_SECRET", "a" * 64, "repeats itself", "0123456789abcdef" * 2),
+        ("SECRET_KEY_FALLBACKS", "ab" * 32, "repeats itself", "0123456789abcdef" * 2),
+        ("SECRET_KEY", "0123456789abcdef", "needs at least 32 bytes", "0123456789abcdef" * 2),
+        ("JWT_ALGORITHM", "HS512", "HS512 needs a secret of 64 bytes", "HS256"),
+        ("JWT_ALGORITHM", "HS384", "HS384 needs a secret of 48 bytes", "HS256"),
+        ("BCRYPT_ROUNDS", "9", "is at least 10 in production", "10"),
+        ("PASSWORD_MIN_LENGTH", "7", "is at least 8 in production", "8"),
+        ("METRICS_TOKEN", "x" * 15, "needs at least 16 characters", "x" * 16),
+    ],
+)
+def test_production_refuses_what_is_weak(
+    monkeypatch: pytest.MonkeyPatch, name: str, weak: str, complaint: str, strong: str
+) -> None:
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
+
+    monkeypatch.setenv(name, weak)
+    with pytest.raises(SystemExit) as caught:
+        load_settings()
+    monkeypatch.setenv(name, strong)
+    load_settings()
+    monkeypatch.setenv(name, weak)
+    monkeypatch.setenv("ENVIRONMENT", "development")
+    load_settings()
+
+    assert_complaints(str(caught.value), [f"{name}: {complaint}"])
+
+
+def test_production_takes_a_long_key_for_a_long_hash() -> None:
+    settings = Settings(
+        _env_file=None, database_url=URL, secret_key="0123456789abcdef" * 4, jwt_algorithm="HS512"
+    )
+
+    assert settings.jwt_algorithm == "HS512"
 
 
 @pytest.mark.process
@@ -201,15 +242,15 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text(
-        f"DATABASE_URL={URL}\nSECRET_KEY={SECRET_KEY}\nBCRYPT_ROUNDS=5\nLOG_LEVEL=debug\nUNKNOWN=1\n",
+        f"DATABASE_URL={URL}\nSECRET_KEY={SECRET_KEY}\nBCRYPT_ROUNDS=10\nLOG_LEVEL=debug\nUNKNOWN=1\n",
         encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BCRYPT_ROUNDS", "6")
+    monkeypatch.setenv("BCRYPT_ROUNDS", "11")
 
     settings = load_settings()
 
-    assert (settings.bcrypt_rounds, settings.log_level) == (6, "DEBUG")
+    assert (settings.bcrypt_rounds, settings.log_level) == (11, "DEBUG")
 
 
 def test_the_example_of_a_dotenv_file_names_every_setting_with_its_default_and_why() -> None:

@@ -24,7 +24,7 @@ class Ended(NamedTuple):
 
 def run_command(database_url: str, *arguments: str, stdin: str = "", **settings: str) -> Ended:
     """`python -m app.cli` where there is no `.env`, without the second that a process takes to begin."""
-    defaults = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "BCRYPT_ROUNDS": "4"}
+    defaults = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "BCRYPT_ROUNDS": "10"}
     runner = CliRunner()
     with chdir(os.sep), _logging_kept(), runner.isolation(stdin, defaults | settings) as (stdout, stderr, _):
         try:

@@ -109,7 +109,7 @@ def processes(folder: Path) -> Iterator[StartProcess]:
             defaults = {
                 "DATABASE_URL": database_url,
                 "SECRET_KEY": SECRET_KEY,
-                "BCRYPT_ROUNDS": "4",
+                "BCRYPT_ROUNDS": "10",
                 "THROTTLES": "false",
             }
             output, port = folder / f"output{len(started)}", ports.enter_context(reserved_port())

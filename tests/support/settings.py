@@ -14,7 +14,7 @@ def make_settings(**values: Any) -> Settings:
     defaults: dict[str, Any] = {
         "environment": "development",
         "secret_key": SECRET_KEY,
-        "bcrypt_rounds": 4,
+        "bcrypt_rounds": 10 if values.get("environment") == "production" else 4,
         "log_level": "ERROR",
         "throttles": False,  # all tests come from one address
         "cleanup_interval_seconds": 0,  # a clock that a test has moved would end the sessions of others

@@ -1,0 +1,25 @@
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.clock import Clock
+from app.config import Settings
+from app.database.transactions import Database
+from app.services.operations.doctor.database import DatabaseChecks
+from app.services.operations.doctor.findings import Finding, ok
+from app.services.operations.doctor.strength import check_strength
+from app.services.operations.doctor.surroundings import check_surroundings
+from app.services.operations.health import HealthService
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorService:
+    settings: Settings
+    db: Database
+    health: HealthService
+    clock: Clock
+
+    def examine(self) -> Iterator[Finding]:
+        yield ok("settings", f"usable; ENVIRONMENT is {self.settings.environment}")
+        yield from check_strength(self.settings)
+        yield from DatabaseChecks(self.settings, self.db, self.health, self.clock).examine()
+        yield from check_surroundings(self.settings)
