@@ -23,7 +23,12 @@ from app.telemetry.traces import configure_traces, trace_statements
 def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     """Opens no connection: the application also starts while the database is down."""
     endpoint = settings.otel_exporter_otlp_endpoint
-    configure_logging(level=settings.log_level, json=settings.json_logs, traces=endpoint is not None)
+    configure_logging(
+        level=settings.log_level,
+        json=settings.json_logs,
+        traces=endpoint is not None,
+        addresses=settings.log_addresses,
+    )
     worker = workers.join() if workers.one_of_several(settings.web_concurrency) else None
     container = Container(settings, clock, worker, web=True)
     for engine in container.resources.engines if endpoint else ():

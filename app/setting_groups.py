@@ -114,6 +114,7 @@ class OperationsSettings(EnvironmentSettings):
         BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v),
     ] = "INFO"
     log_format: Literal["json", "text"] | None = None
+    log_addresses: Literal["full", "masked", "none"] = "full"
     web_concurrency: int = Field(default=1, ge=1, le=256)
     metrics_token: SecretStr | None = None
     audit_retention_days: int = Field(default=365, ge=0, le=3650)

@@ -5,7 +5,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from tests.support import PASSWORD, Api, MakeService, MovableClock, bearer, browser, error_of, new_email
+from tests.support import (
+    PASSWORD,
+    Api,
+    Lines,
+    MakeService,
+    MovableClock,
+    at_once,
+    bearer,
+    browser,
+    error_of,
+    new_email,
+)
 from tests.support.accounts import Admin, register
 
 AUDIT = "/api/v1/admin/audit"
@@ -181,6 +192,72 @@ def test_only_an_admin_reads_the_audit_trail(api: Api) -> None:
 
     assert error_of(api.http.get(AUDIT)) == (401, "not_authenticated")
     assert error_of(api.http.get(AUDIT, headers=bearer(user))) == (403, "forbidden")
+
+
+def test_refused_administration_is_in_the_audit_trail_and_in_the_log(
+    start_service: MakeService,
+    fresh_database_url: str,
+    fresh_database: Engine,
+    lines: Lines,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdout", lines)  # pytest has put its own back since the fixture did
+    service = start_service(database_url=fresh_database_url, log_level="WARNING", log_format="json")
+    admin = Admin(service, fresh_database)
+    user = register(service)
+    headers = bearer(service.log_in(user["email"])["access_token"]) | {"User-Agent": "Curious/1"}
+
+    refused = service.http.patch(f"/api/v1/admin/users/{admin.id}", json={"role": "user"}, headers=headers)
+
+    assert error_of(refused) == (403, "forbidden")
+    (event,) = trail(admin, event="admin.refused")
+    assert (event["actor_id"], event["user_id"]) == (user["id"], None)
+    assert (event["ip_address"], event["user_agent"]) == ("127.0.0.1", "Curious/1")
+    details = {"method": "PATCH", "route": "/api/v1/admin/users/{user_id}"}
+    assert event["details"] == details
+    (line,) = lines.events("admin.refused")
+    assert {name: line[name] for name in details} == details
+    assert (line["user_id"], line["ip_address"]) == (user["id"], "127.0.0.1")
+
+
+def test_refused_administration_is_recorded_once_a_minute_for_each_user(
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    clock = MovableClock()
+    service = start_service(database_url=fresh_database_url, clock=clock)
+    admin = Admin(service, fresh_database)
+    anna, bert = (service.log_in()["access_token"] for _ in range(2))
+
+    def call_often(token: str) -> None:
+        answers = at_once(20, lambda _: service.http.get(AUDIT, headers=bearer(token)))
+        assert {answer.status_code for answer in answers} == {403}
+
+    call_often(anna)
+    call_often(bert)
+    recorded = [len(trail(admin, event="admin.refused"))]
+    clock.move(seconds=59)
+    call_often(anna)
+    recorded.append(len(trail(admin, event="admin.refused")))
+    clock.move(seconds=1)
+    call_often(anna)
+    recorded.append(len(trail(admin, event="admin.refused")))
+
+    assert recorded == [2, 2, 3]
+
+
+def test_refused_administration_is_recorded_before_it_is_answered(
+    api: Api, admin: Admin, fresh_database: Engine
+) -> None:
+    user = bearer(api.log_in()["access_token"])
+    with fresh_database.connect() as connection:
+        connection.execute(text("ALTER TABLE audit_events RENAME TO away"))
+        unrecorded = api.http.get(AUDIT, headers=user)
+        connection.execute(text("ALTER TABLE away RENAME TO audit_events"))
+
+    assert error_of(unrecorded) == (500, "internal_error")
+    assert trail(admin, event="admin.refused") == []
+    assert error_of(api.http.get(AUDIT, headers=user)) == (403, "forbidden")
+    assert len(trail(admin, event="admin.refused")) == 1
 
 
 def test_audit_events_are_forgotten_after_their_retention(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -313,6 +314,26 @@ def test_commands_change_accounts_while_the_service_runs(
     assert aborted.returncode == 1
     assert json.loads(run("users", "delete", email, "--yes", "--json").stdout) == {"deleted": user_id}
     assert api.token(email, "a new password").status_code == 401
+
+
+def test_no_control_character_of_a_user_agent_reaches_the_operators_terminal(
+    run: RunCommand, fresh_database_url: str, fresh_database: Engine, start_service: MakeService
+) -> None:
+    api = start_service(database_url=fresh_database_url)
+    email = api.new_user()
+    form = {"username": email, "password": PASSWORD}
+    api.http.post("/api/v1/token", data=form, headers=[(b"User-Agent", b"Tab/1 \x9b31mred")])
+
+    with fresh_database.connect() as connection:
+        stored = connection.execute(text("SELECT user_agent FROM refresh_tokens")).scalar_one()
+        older = "Tab/1 \x1b]0;title\x07 \x9b31mred\x7f"  # as a release before this one stored it
+        connection.execute(text("UPDATE refresh_tokens SET user_agent = :agent"), {"agent": older})
+    as_text, as_json = run("sessions", "list", email).stdout, run("sessions", "list", email, "--json").stdout
+
+    assert stored == "Tab/1  31mred"
+    assert r"Tab/1 \u001b]0;title\u0007 \u009b31mred\u007f" in as_text
+    assert json.loads(as_json)[0]["user_agent"] == older
+    assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", as_text + as_json) == []
 
 
 def test_no_command_takes_the_last_admin_away(run: RunCommand) -> None:

@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+from typing import Any
 
 import pytest
 import structlog
@@ -8,6 +9,7 @@ from sqlalchemy import text
 
 from app.cli.running import OPERATOR
 from app.models.users import Role
+from app.telemetry.logs import configure_logging
 from tests.support import (
     NOWHERE,
     PASSWORD,
@@ -31,6 +33,19 @@ def logged(start_service: MakeService, lines: Lines) -> Api:
     for client in ("httpx", "httpcore"):  # the tests' own, in the same process
         logging.getLogger(client).setLevel(logging.WARNING)
     return start_service(log_level="DEBUG", log_format="json")
+
+
+@pytest.fixture
+def service_that_logs(
+    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> MakeService:
+    """To `lines`, as pytest has put its own standard output back since that fixture."""
+
+    def start(*arguments: Any, **settings: Any) -> Api:
+        monkeypatch.setattr("sys.stdout", lines)
+        return start_service(*arguments, **settings)
+
+    return start
 
 
 def test_each_request_is_one_line_of_the_log(logged: Api, lines: Lines) -> None:
@@ -71,6 +86,43 @@ def test_each_security_event_is_one_line_of_the_log_with_the_request_id(logged: 
     assert len(lines.events("session.rotated")) == 2
     assert lines.events("session.ended")[0]["reason"] == "reuse_detected"
     assert lines.events("login.failed")[0]["reason"] == "wrong_password"
+
+
+@pytest.mark.parametrize(
+    ("setting", "sent", "logged"),
+    [
+        ("full", "203.0.113.77", {"ip_address": "203.0.113.77"}),
+        ("masked", "203.0.113.77", {"ip_address": "203.0.113.0/24"}),
+        ("masked", "2001:db8:1:2:3:4:5:6", {"ip_address": "2001:db8:1::/48"}),
+        ("masked", "::ffff:203.0.113.77", {"ip_address": "203.0.113.0/24"}),
+        ("masked", "nonsense", {"ip_address": None}),
+        ("none", "203.0.113.77", {}),
+    ],
+)
+def test_a_failed_login_is_logged_with_its_address_as_the_setting_wants(
+    service_that_logs: MakeService, lines: Lines, setting: str, sent: str, logged: dict[str, str | None]
+) -> None:
+    api = service_that_logs(log_level="WARNING", log_format="json", log_addresses=setting)
+    api.http.headers["X-Forwarded-For"] = sent
+
+    api.token("nobody@example.com")
+
+    (line,) = lines.events("login.failed")
+    assert {name: line[name] for name in line if name == "ip_address"} == logged
+
+
+def test_no_control_character_of_a_line_of_text_reaches_the_terminal(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", lines)
+    configure_logging(level="INFO", json=False)
+
+    structlog.get_logger().info("said", said="\x1b]0;title\x07\x9b31m\x7fred")
+    logging.getLogger("library").warning("\x1b[31mred")
+
+    first, second = lines.lines
+    assert r"\u001b]0;title\u0007\u009b31m\u007fred" in first
+    assert r"\u001b[31mred" in second
 
 
 def test_no_secret_is_ever_logged(logged: Api, lines: Lines) -> None:

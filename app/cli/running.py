@@ -17,7 +17,7 @@ from app.security.emails import normalize_email
 from app.services.accounts.profile import Account
 from app.services.operations.audit import Client, Operator
 from app.services.protection.password_policy import NewPassword
-from app.telemetry.logs import configure_logging
+from app.telemetry.logs import configure_logging, printable
 
 OPERATOR = Operator(Client(None, "app.cli"))
 
@@ -80,4 +80,9 @@ def choose(password: NewPassword, work: Callable[[NewPassword], T], *, force: bo
 
 
 def show(data: Any, text: str, *, as_json: bool) -> None:
-    typer.echo(json.dumps(data, default=str) if as_json else text)
+    say(json.dumps(data, default=str) if as_json else text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """What comes from outside, such as a user agent, must not control the operator's terminal."""
+    typer.echo(printable(text), err=err)

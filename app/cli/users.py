@@ -16,6 +16,7 @@ from app.cli.running import (
     find_user,
     normalized,
     open_container,
+    say,
     show,
 )
 from app.models.users import Role
@@ -176,6 +177,6 @@ def _show_report(report: Report, *, as_json: bool) -> None:
     skipped = [each._asdict() for each in report.skipped]
     if not as_json:
         for each in report.skipped:
-            typer.echo(f"line {each.line}: {each.email}: {each.reason}", err=True)
+            say(f"line {each.line}: {each.email}: {each.reason}", err=True)
     text = f"{report.imported} users imported, {len(skipped)} rows skipped."
     show({"imported": report.imported, "skipped": skipped}, text, as_json=as_json)

@@ -4,6 +4,7 @@ from functools import cached_property
 from app.container.protection import ProtectionServices
 from app.services.accounts.admin import AdminService
 from app.services.accounts.admin_actions import AdminActions
+from app.services.accounts.admin_refusals import AdminRefusals
 from app.services.accounts.deletion import DeletionService
 from app.services.accounts.imports import ImportService
 from app.services.accounts.profile import ProfileService
@@ -45,6 +46,10 @@ class AccountServices(ProtectionServices):
             self.audit,
             self._admin_actions,
         )
+
+    @cached_property
+    def admin_refusals(self) -> AdminRefusals:
+        return AdminRefusals(self._db, self.audit, self.clock)
 
     @cached_property
     def imports(self) -> ImportService:

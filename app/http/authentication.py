@@ -13,6 +13,7 @@ from app.http.bodies import json_body, validated
 from app.http.client import client_of
 from app.http.cookies import ACCESS_COOKIE, DEVICE_COOKIE, REFRESH_COOKIE
 from app.http.dependencies import container_of, cookies_of
+from app.http.middleware.observability import route_of
 from app.models.users import Role
 from app.schemas.sessions import IdempotencyKeyText, RefreshRequest
 from app.security.tokens import AccessClaims
@@ -72,9 +73,11 @@ async def _current_actor(request: Request, user: CurrentUser) -> UserActor:
 CurrentActor = Annotated[UserActor, Depends(_current_actor)]
 
 
-async def _current_admin(user: CurrentUser, actor: CurrentActor) -> UserActor:
+async def _current_admin(request: Request, user: CurrentUser, actor: CurrentActor) -> UserActor:
     """Checks the role in the database, because the role in the token may be outdated. Raises Forbidden."""
     if user.role != Role.ADMIN:
+        refusals = container_of(request).admin_refusals
+        await run_in_greenlet(refusals.record, actor, request.method, route_of(request.scope))
         raise Forbidden
     return actor
 

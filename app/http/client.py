@@ -1,6 +1,7 @@
 """The sender of a request: IP address and user agent."""
 
 import ipaddress
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -9,11 +10,13 @@ from starlette.requests import Request
 from app.services.operations.audit import Client
 
 _MAX_USER_AGENT: Final = 255
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def client_of(request: Request) -> Client:
+    """Control characters of the user agent become spaces (RFC 9110 §5.5): a terminal would obey them."""
     host = request.client.host if request.client else ""
-    agent = request.headers.get("user-agent", "").replace("\x00", "")[:_MAX_USER_AGENT]
+    agent = _CONTROLS.sub(" ", request.headers.get("user-agent", "")[:_MAX_USER_AGENT]).strip()
     return Client(ip_address=_ip_address(host), user_agent=agent or None)
 
 

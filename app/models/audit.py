@@ -18,6 +18,7 @@ class AuditEventName(StrEnum):
     USER_ENABLED = "user.enabled"
     USER_UNLOCKED = "user.unlocked"
     USER_DELETED = "user.deleted"
+    ADMIN_REFUSED = "admin.refused"
     PASSWORD_CHANGED = "user.password_changed"
     LOGIN_SUCCEEDED = "login.succeeded"
     LOGIN_FAILED = "login.failed"

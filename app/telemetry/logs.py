@@ -1,5 +1,6 @@
 """Logging: one event per line on stdout, as JSON or text, for our code and the libraries."""
 
+import ipaddress
 import json
 import logging
 import logging.config
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -18,17 +19,33 @@ _LEVELS = logging.getLevelNamesMapping()
 _DETAIL = re.compile(
     r"^DETAIL:.*?(?=^HINT|^CONTEXT|^\[SQL|^The above|^\(Background|\Z)", re.MULTILINE | re.DOTALL
 )
+Addresses = Literal["full", "masked", "none"]
+_KEPT_BITS: Final = {4: 24, 6: 48}  # a household has a /56 or a /64, and a provider gives out many /48
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 without tab and newline, DEL, C1
 _LEVEL_NAMES = {"exception": "error", "warn": "warning", "fatal": "critical"}
+_render = structlog.dev.ConsoleRenderer(colors=False)
 _encode = json.JSONEncoder(default=str).encode
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that is being answered; on each of its lines."""
 
 
-def configure_logging(*, level: str, json: bool, traces: bool = False, stream: TextIO | None = None) -> None:
-    """Our events bypass `logging` for speed, because each request logs one. Libraries use `logging`."""
+def configure_logging(
+    *,
+    level: str,
+    json: bool,
+    traces: bool = False,
+    addresses: Addresses = "full",
+    stream: TextIO | None = None,
+) -> None:
+    """Our events bypass `logging` for speed, because each request logs one. Libraries use `logging`.
+
+    `addresses` says what becomes of an event's `ip_address`.
+    """
     stream = stream or sys.stdout
     shared: list[Processor] = [_complete, _add_trace_id] if traces else [_complete]
+    if addresses != "full":
+        shared.append(_mask_address if addresses == "masked" else _drop_address)
     structlog.configure(
         processors=[*shared, *_renderer(json=json)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -72,7 +89,7 @@ def _formatter(shared: list[Processor], *, json: bool) -> logging.Formatter:
 
 
 def _renderer(*, json: bool) -> list[Processor]:
-    return [_format_exception, _to_json if json else structlog.dev.ConsoleRenderer(colors=False)]
+    return [_format_exception, _to_json if json else _to_text]
 
 
 def _complete(_: object, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
@@ -101,6 +118,29 @@ def _format_exception(logger: object, method: str, event: MutableMapping[str, An
     if "exception" in event:
         event["exception"] = _DETAIL.sub("DETAIL: (hidden)\n", event["exception"])
     return event
+
+
+def _mask_address(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    if event.get("ip_address"):
+        address = ipaddress.ip_address(event["ip_address"])
+        address = getattr(address, "ipv4_mapped", None) or address
+        network = ipaddress.ip_network((address, _KEPT_BITS[address.version]), strict=False)
+        event["ip_address"] = str(network)
+    return event
+
+
+def _drop_address(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    event.pop("ip_address", None)
+    return event
+
+
+def printable(text: str) -> str:
+    r"""Control characters as \u escapes, as in JSON: a terminal would obey them. Keeps tabs and newlines."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _to_text(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+    return printable(_render(logger, method, event))
 
 
 def _to_json(_: object, __: str, event: MutableMapping[str, Any]) -> str:

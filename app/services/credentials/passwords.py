@@ -91,4 +91,4 @@ class PasswordService:
         event = AuditEventName.LOGIN_FAILED
         self.audit.record(self.db, event, Anonymous(client), user_id, reason=reason)
         self.metrics.login_failures.labels(reason).inc()
-        log.warning("login.failed", reason=reason, user_id=user_id)
+        log.warning("login.failed", reason=reason, user_id=user_id, ip_address=client.ip_address)
