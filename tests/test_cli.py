@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import Engine, event, make_url, text
 
 from app.devdb import PROJECT
+from app.security import common_passwords
 from app.services.operations.doctor import Finding, database
 from tests.support import (
     NOWHERE,
@@ -67,7 +68,7 @@ def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> N
     lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
     subjects = [
         *("settings", "secret", "secret", "signing", "siblings"),
-        *("hashing", "passwords", "scraping"),
+        *("hashing", "passwords", "blocklist", "throttles", "scraping"),
         *("database", "writes", "schema", "timeouts", "clock", "connections"),
         *("proxies", "cookies", "metrics"),
     ]
@@ -83,6 +84,8 @@ def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> N
         ({"ENVIRONMENT": "development", "JWT_ALGORITHM": "HS512"}, "signing", "64 bytes"),
         ({"BCRYPT_ROUNDS": "11"}, "hashing", "2 times cheaper"),
         ({"ENVIRONMENT": "development", "PASSWORD_MIN_LENGTH": "7"}, "passwords", "7 of 8"),
+        ({"PASSWORD_BLOCKLIST": "false"}, "blocklist", "common passwords are accepted"),
+        ({"THROTTLES": "false"}, "throttles", "guessed as fast as they are hashed"),
         ({"ENVIRONMENT": "development", "METRICS_TOKEN": "short"}, "scraping", "5 characters of 16"),
         ({"FORWARDED_ALLOW_IPS": ""}, "proxies", "everybody has the proxy's address"),
         ({"FORWARDED_ALLOW_IPS": "*"}, "proxies", "chooses the address"),
@@ -171,6 +174,15 @@ def test_to_the_doctor_origins_of_several_sites_are_a_warning(start_service: Mak
 
     assert findings(start_service, cors_origins=origins)["cookies"].verdict == "warning"
     assert findings(start_service, cors_origins=origins[:1])["cookies"].verdict == "ok"
+
+
+def test_to_the_doctor_a_blocklist_that_is_missing_is_a_fault(
+    start_service: MakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(common_passwords, "FILE", tmp_path / "missing")
+    common_passwords._fingerprints.cache_clear()
+
+    assert findings(start_service)["blocklist"].verdict == "fault"
 
 
 def set_for_everybody(fresh_database: Engine, setting: str) -> None:

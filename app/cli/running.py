@@ -75,7 +75,7 @@ def choose(password: NewPassword, work: Callable[[NewPassword], T], *, force: bo
     except PasswordTooCommon as error:
         if not force:
             raise SystemExit(f"{error}. --force takes it nevertheless.") from None
-        typer.echo(f"Warning: {error}.", err=True)
+        say(f"Warning: {error}.", err=True)
         return work(replace(password, may_be_common=True))
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.config import Settings
+from app.security.common_passwords import is_common
 from app.security.keys import SHARED_ALGORITHMS
-from app.services.operations.doctor.findings import Finding, ok, warning
+from app.services.operations.doctor.findings import Finding, fault, ok, warning
 from app.setting_groups import MIN_METRICS_TOKEN, MIN_PASSWORD_LENGTH, hmac_bytes
 from app.setting_types import MIN_DISTINCT_BYTES, MIN_SECRET_BYTES
 
@@ -18,6 +19,8 @@ def check_strength(settings: Settings) -> Iterator[Finding]:
     yield _siblings(settings)
     yield _hashing(settings.bcrypt_rounds)
     yield _passwords(settings.password_min_length)
+    yield _blocklist(on=settings.password_blocklist)
+    yield _throttles(on=settings.throttles)
     if settings.metrics_token is not None:
         yield _scraping(len(settings.metrics_token.get_secret_value()))
 
@@ -76,6 +79,22 @@ def _passwords(least: int) -> Finding:
             "passwords", f"PASSWORD_MIN_LENGTH is {least} of {MIN_PASSWORD_LENGTH} (NIST SP 800-63B)"
         )
     return ok("passwords", f"of {least} characters at least")
+
+
+def _blocklist(*, on: bool) -> Finding:
+    if not on:
+        return warning("blocklist", "PASSWORD_BLOCKLIST is off: common passwords are accepted")
+    try:
+        is_common("")
+    except OSError as error:
+        return fault("blocklist", f"cannot be read, and nobody can choose a password: {error}")
+    return ok("blocklist", "common passwords are refused")
+
+
+def _throttles(*, on: bool) -> Finding:
+    if not on:
+        return warning("throttles", "THROTTLES is off: passwords can be guessed as fast as they are hashed")
+    return ok("throttles", "on")
 
 
 def _scraping(length: int) -> Finding:
