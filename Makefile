@@ -13,7 +13,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check lint types imports format docker-test bench attack migration requirements clean
+.PHONY: help install run test test-fast test-repeat check lint types imports format docker-test clients-test bench attack migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,7 +36,7 @@ test-fast: install ## the tests that start no program of their own
 test-repeat: install ## the whole suite N times, to the first red run: make test-repeat N=10
 	@$(BIN)/python -m tests.repeat $(N) $(PARALLEL)
 
-check: lint types imports ## all that CI runs: lint, types, import contracts, tests with coverage
+check: lint types imports clients-test ## all that CI runs: lint, types, import contracts, tests with coverage
 	@$(BIN)/python -m pytest $(PARALLEL) --cov
 
 lint: install ## ruff: rules and formatting; hadolint
@@ -46,6 +46,7 @@ lint: install ## ruff: rules and formatting; hadolint
 
 types: install ## mypy --strict
 	@$(BIN)/mypy
+	@cd clients/python && ../../$(BIN)/mypy
 
 imports: install ## the layers of docs/architecture.md
 	@$(BIN)/lint-imports --no-cache
@@ -53,6 +54,13 @@ imports: install ## the layers of docs/architecture.md
 format: install ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+clients-test: install ## the clients: tests, types, packages; TypeScript's where there is Node.js 20 or newer
+	@cd clients/python && ../../$(BIN)/python -m pytest --quiet
+	@if node --eval 'process.exit(Number(process.versions.node.split(".")[0] < 20))' 2>/dev/null; then \
+		cd clients/typescript && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent; } \
+			&& npm test --silent && npm pack --silent --dry-run; \
+	else echo "There is no Node.js 20 or newer here: the tests of clients/typescript are left out."; fi
 
 docker-test: install ## build the images and try the stack, where there is a Docker engine (minutes)
 	@$(BIN)/python -m pytest tests/docker_checks.py -v -rs -s
