@@ -5,13 +5,24 @@ the database or for a hash, the event loop handles other requests. At the comman
 loop, and the same code blocks.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy.util.concurrency import await_, greenlet_spawn, in_greenlet
 
-__all__ = ["as_coroutine_function", "await_", "in_greenlet", "run_in_greenlet"]
+from app.errors import ClientLeft
+
+__all__ = [
+    "CLIENT_LEAVES",
+    "as_coroutine_function",
+    "await_",
+    "in_greenlet",
+    "run_in_greenlet",
+    "unless_client_leaves",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,3 +44,25 @@ def as_coroutine_function(work: Callable[P, T]) -> Callable[P, Coroutine[Any, An
         return result
 
     return run
+
+
+async def _never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+CLIENT_LEAVES: ContextVar[Callable[[], Coroutine[Any, Any, None]]] = ContextVar(
+    "client_leaves", default=_never
+)
+"""Waits until the client of this request has left."""
+
+
+async def unless_client_leaves(future: asyncio.Future[T]) -> T:
+    """The result of `future`, which is never cancelled. Raises ClientLeft."""
+    leaving = asyncio.create_task(CLIENT_LEAVES.get()())
+    try:
+        await asyncio.wait((future, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            raise ClientLeft
+        return future.result()
+    finally:
+        leaving.cancel()

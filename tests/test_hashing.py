@@ -12,7 +12,9 @@ import pytest
 from app.errors import HashingQueueFull
 from app.greenlets import run_in_greenlet
 from app.security.passwords import PasswordHasher
-from app.services.protection.hashing import QUEUE_PER_THREAD, HashingPool
+from app.services.protection.hashing import HashingPool
+from app.services.protection.hashing_slots import QUEUE_PER_SLOT
+from app.services.protection.turns import Lane, Turn
 from app.telemetry.metrics import Metrics
 from tests.support import (
     PASSWORD,
@@ -22,10 +24,11 @@ from tests.support import (
     at_once,
     error_of,
     eventually,
-    new_email,
 )
+from tests.support.hashing import full_hashing, in_hashing
 
 Work = Callable[[], object]
+TURN = Turn(Lane.LOGIN, "192.0.2.1")
 
 
 @pytest.fixture
@@ -43,7 +46,12 @@ def hashing(metrics: Metrics) -> Iterator[HashingPool]:
 def hash_with(hashing: HashingPool, work: Work, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes each hash do this work. Gives a coroutine function that hashes in a greenlet."""
     monkeypatch.setattr(PasswordHasher, "hash", lambda *_: work())
-    return lambda: run_in_greenlet(hashing.hash, PASSWORD)
+    return lambda: run_in_greenlet(hashing.hash, PASSWORD, TURN)
+
+
+def places_of(api: Api) -> int:
+    """With those in the queue."""
+    return api.container.resources.hashing.slots.size * (1 + QUEUE_PER_SLOT)
 
 
 def cores() -> int:
@@ -52,7 +60,7 @@ def cores() -> int:
 
 def test_the_cores_for_hashing_are_shared_out_among_the_workers(metrics: Metrics) -> None:
     hasher = PasswordHasher(4)
-    sizes = [HashingPool(hasher, metrics.hashing, workers=each).size for each in (1, cores(), 1000)]
+    sizes = [HashingPool(hasher, metrics.hashing, workers=each).slots.size for each in (1, cores(), 1000)]
 
     assert sizes == [cores(), 1, 1]
 
@@ -60,7 +68,7 @@ def test_the_cores_for_hashing_are_shared_out_among_the_workers(metrics: Metrics
 def test_no_more_than_one_hash_a_core_at_a_time(
     hashing: HashingPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = threading.Barrier(hashing.size + 1)
+    full = threading.Barrier(hashing.slots.size + 1)
     running = 0
     most = 0
     lock = threading.Lock()
@@ -78,14 +86,14 @@ def test_no_more_than_one_hash_a_core_at_a_time(
 
     async def flood() -> None:
         rounds = 5
-        tasks = [asyncio.ensure_future(hash_once()) for _ in range(hashing.size * rounds)]
+        tasks = [asyncio.ensure_future(hash_once()) for _ in range(hashing.slots.size * rounds)]
         for _ in range(rounds):
             await asyncio.to_thread(full.wait)
         await asyncio.gather(*tasks)
 
     asyncio.run(flood())
 
-    assert most == hashing.size
+    assert most == hashing.slots.size
 
 
 def test_past_the_queue_hashing_is_refused_at_once_and_later_taken_again(
@@ -95,11 +103,11 @@ def test_past_the_queue_hashing_is_refused_at_once_and_later_taken_again(
     hash_once = hash_with(hashing, go.wait, monkeypatch)
 
     async def flood() -> None:
-        most = hashing.size * (1 + QUEUE_PER_THREAD)
+        most = hashing.slots.size * (1 + QUEUE_PER_SLOT)
         tasks = [asyncio.ensure_future(hash_once()) for _ in range(most)]
         await asyncio.sleep(0)
         queued = metrics.registry.get_sample_value("app_password_hash_queue")
-        assert queued == hashing.size * QUEUE_PER_THREAD
+        assert queued == hashing.slots.size * QUEUE_PER_SLOT
         try:
             with pytest.raises(HashingQueueFull):
                 await asyncio.wait_for(hash_once(), PATIENCE_SECONDS)
@@ -127,8 +135,8 @@ def test_hashing_yields_to_everything_else(hashing: HashingPool, monkeypatch: py
 
 
 def test_at_the_command_line_it_hashes_where_it_is_called(hashing: HashingPool) -> None:
-    assert hashing.verify(PASSWORD, hashing.hash(PASSWORD))
-    assert hashing._executor is None
+    assert hashing.verify(PASSWORD, hashing.hash(PASSWORD, TURN), TURN)
+    assert hashing.slots.threads is None
 
 
 def test_a_full_hashing_queue_is_503_and_leaves_other_requests_alone(
@@ -136,7 +144,7 @@ def test_a_full_hashing_queue_is_503_and_leaves_other_requests_alone(
 ) -> None:
     busy = start_service()
     email, access_token = api.new_user(), api.log_in()["access_token"]
-    most = busy.container.resources.hashing.limit
+    most = places_of(busy)
 
     def call(index: int) -> tuple[int, str]:
         if index:
@@ -161,12 +169,12 @@ def test_who_waits_for_a_hash_holds_no_connection(
 ) -> None:
     busy = start_service()
     email = api.new_user()
-    number = busy.container.resources.hashing.limit // 2
+    number = places_of(busy) // 2
 
     def call(index: int) -> float:
         if index:
             return busy.token(email).status_code
-        eventually(lambda: busy.container.resources.hashing.in_flight == number)
+        eventually(lambda: in_hashing(busy) == number)
         in_use = busy.metric("app_database_pool_in_use")
         busy_hashing.set()
         return in_use
@@ -180,11 +188,11 @@ def test_who_waits_for_a_hash_holds_no_connection(
 
 def test_an_invalid_request_does_not_wait_for_a_hash(start_service: MakeService) -> None:
     busy = start_service(bcrypt_rounds=4)
-    busy.container.resources.hashing.in_flight = busy.container.resources.hashing.limit
 
-    full = busy.http.post("/api/v1/users/", json={"email": new_email(), "password": PASSWORD})
-    short = busy.register(password="short")
-    invalid = busy.http.post("/api/v1/users/", json={"email": "nonsense", "password": PASSWORD})
+    with full_hashing(busy):
+        full = busy.register()
+        short = busy.register(password="short")
+        invalid = busy.register("nonsense")
 
     assert error_of(full) == (503, "unavailable")
     assert int(full.headers["retry-after"]) > 0

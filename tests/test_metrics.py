@@ -11,7 +11,7 @@ from app.container import VERSION
 from app.database import waiting
 from app.database.engine import POOL_SIZE, REQUEST_CONNECTIONS
 from app.models.sessions import RevocationReason
-from app.services.protection.hashing import QUEUE_PER_THREAD
+from app.services.protection.hashing_slots import QUEUE_PER_SLOT
 from app.telemetry import workers
 from app.telemetry.workers import FOLDER_VARIABLE
 from tests.support import (
@@ -261,8 +261,8 @@ def test_a_token_guards_the_metrics_where_there_is_one(start_service: MakeServic
 def test_a_full_hashing_queue_is_counted(start_service: MakeService, busy_hashing: threading.Event) -> None:
     api = start_service()
     limit = int(api.metric("app_password_hash_queue_limit"))
-    assert limit >= QUEUE_PER_THREAD
-    slots = limit // QUEUE_PER_THREAD
+    assert limit >= QUEUE_PER_SLOT
+    slots = limit // QUEUE_PER_SLOT
 
     def call(index: int) -> int:
         if index:

@@ -31,6 +31,7 @@ from tests.support import (
     eventually,
     new_email,
 )
+from tests.support.hashing import full_hashing, in_hashing
 
 WRONG = "another password"
 REFUSED = (429, "too_many_requests")
@@ -391,13 +392,12 @@ def test_of_forwarded_addresses_the_first_from_the_right_that_is_no_proxy_counts
 # Nobody pays for our overload
 
 
-def test_a_full_queue_is_no_guess(limited: Limited, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_is_no_guess(limited: Limited) -> None:
     api = limited(throttle_login_account="2/1h", throttle_register_address="2/1h", throttle_proof="2/1h")
     email = api.new_user()
     token = bearer(api.log_in(email)["access_token"])
     change = {"current_password": PASSWORD, "new_password": "a new password"}
-    with monkeypatch.context() as full:
-        full.setattr(api.container.resources.hashing, "limit", 0)
+    with full_hashing(api):
         for _ in range(4):
             assert error_of(log_in(api, email)) == (503, "unavailable")
             assert error_of(api.register()) == (503, "unavailable")
@@ -575,7 +575,7 @@ def test_what_was_being_hashed_at_the_hundredth_failure_is_refused_unread(
 
     def attempt(number: int) -> httpx.Response:
         if number == 8:
-            eventually(lambda: api.container.resources.hashing.in_flight == 8)
+            eventually(lambda: in_hashing(api) == 8)
             set_failures(fresh_database, 100)
             busy_hashing.set()
             return guess(api, new_email())[0]

@@ -26,6 +26,7 @@ ServiceError
 ├── CursorExpired           cursor_expired
 ├── TooManyRequests         too_many_requests
 │   └── TooManyFailures
+├── ClientLeft              client_left
 ├── InternalError           internal_error
 └── Unavailable             unavailable
     ├── HashingQueueFull
@@ -49,6 +50,7 @@ from app.errors.authentication import (
 from app.errors.availability import DatabaseUnavailable, HashingQueueFull, NotReady
 from app.errors.delivery import CursorExpired, InvalidCursor
 from app.errors.families import (
+    ClientLeft,
     Conflict,
     Forbidden,
     InternalError,
@@ -63,6 +65,7 @@ from app.errors.families import (
 )
 
 __all__ = [
+    "ClientLeft",
     "Conflict",
     "CrossSiteRequest",
     "CursorExpired",

@@ -4,7 +4,9 @@ from app.errors.families import Unavailable
 
 
 class HashingQueueFull(Unavailable):
-    retry_after = 5
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
 
 
 class DatabaseUnavailable(Unavailable):

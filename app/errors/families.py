@@ -66,9 +66,16 @@ class InternalError(ServiceError):
     message = "Internal server error"
 
 
+class ClientLeft(ServiceError):
+    """Nobody hears the answer."""
+
+    code = "client_left"
+    message = "The client has closed the connection"
+
+
 class Unavailable(ServiceError):
     """`retry_after` is in seconds."""
 
     code = "unavailable"
     message = "Temporarily unavailable, try again shortly"
-    retry_after: ClassVar[int] = 1
+    retry_after: int = 1

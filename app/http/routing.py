@@ -1,6 +1,7 @@
 """The route class of the API."""
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -8,7 +9,7 @@ from fastapi import Request, Response, params
 from fastapi.routing import APIRoute
 from starlette.types import Scope
 
-from app.greenlets import as_coroutine_function
+from app.greenlets import CLIENT_LEAVES, as_coroutine_function
 from app.http.bodies import utf8_form
 
 
@@ -21,7 +22,7 @@ def path_of(scope: Scope) -> str:
 class Route(APIRoute):
     """Runs a plain `def` endpoint in a greenlet, where it can wait for the database or for a hash.
 
-    FastAPI would run it in a thread.
+    FastAPI would run it in a thread. What waits for a hash hears when the client leaves.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -30,11 +31,17 @@ class Route(APIRoute):
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-        if self.body_field is None or not isinstance(self.body_field.field_info, params.Form):
-            return handle
+        handler = super().get_route_handler()
+        has_form = self.body_field is not None and isinstance(self.body_field.field_info, params.Form)
 
-        async def handle_form(request: Request) -> Response:
-            return await handle(await utf8_form(request))
+        async def handle(request: Request) -> Response:
+            CLIENT_LEAVES.set(partial(_until_client_leaves, request))  # until the request's task ends
+            return await handler(await utf8_form(request) if has_form else request)
 
-        return handle_form
+        return handle
+
+
+async def _until_client_leaves(request: Request) -> None:
+    """Only once the body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -5,6 +5,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from app.errors import (
+    ClientLeft,
     Conflict,
     CursorExpired,
     Forbidden,
@@ -34,6 +35,7 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     CursorExpired: 410,
     PayloadTooLarge: 413,
     TooManyRequests: 429,
+    ClientLeft: 499,  # of no RFC; proxies log it so
     InternalError: 500,
     Unavailable: 503,
 }

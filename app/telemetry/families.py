@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class Families:
-    """Creates metrics in one registry; a counter starts with all its label values."""
+    """Creates metrics in one registry; counters and gauges start with all their label values."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -24,6 +24,12 @@ class Families:
 
     def gauge(self, name: str, text: str, mode: Literal["livesum", "livemostrecent"] = "livesum") -> Gauge:
         return Gauge(name, text, registry=self._registry, multiprocess_mode=mode)
+
+    def gauges(self, name: str, text: str, label: str, label_values: Iterable[str]) -> Gauge:
+        gauge = Gauge(name, text, (label,), registry=self._registry, multiprocess_mode="livesum")
+        for value in label_values:
+            gauge.labels(value)
+        return gauge
 
     def histogram(
         self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics, genera
 from app.telemetry.families import Families
 from app.telemetry.workers import FOLDER_VARIABLE, AllWorkers, Worker
 
+HASHING_LANES: Final = ("signed_in", "login", "registration")
 LOGIN_FAILURES: Final = ("unknown_email", "wrong_password", "disabled")
 REFRESH_OUTCOMES: Final = (
     "rotated",
@@ -91,8 +92,14 @@ class HashingMetrics:
         self.queue_limit = families.gauge(
             "app_password_hash_queue_limit", "Requests that may wait for their turn to hash."
         )
+        self.waiting = families.gauges(
+            "app_password_hash_waiting", "Who waits in that queue.", "lane", HASHING_LANES
+        )
         self.rejections = families.total(
             "app_password_hash_rejections", "Requests refused as that queue was full."
+        )
+        self.abandoned = families.total(
+            "app_password_hash_abandoned", "Requests dropped from that queue as their client had left."
         )
 
 

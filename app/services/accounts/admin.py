@@ -91,7 +91,8 @@ class AdminService:
 
     def create(self, actor: Actor, password: NewPassword, role: Role) -> Account:
         """Raises EmailTaken, PasswordTooShort, PasswordTooCommon."""
-        return self._create(actor, password.email, self.registration.hash_new(password), role)
+        hashed_password = self.registration.hash_new(password, actor.client)
+        return self._create(actor, password.email, hashed_password, role)
 
     @retry_conflicts
     def _create(self, actor: Actor, email: str, hashed_password: str, role: Role) -> Account:

@@ -23,6 +23,7 @@ from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
 from app.services.protection.password_policy import NewPassword, PasswordPolicy
 from app.services.protection.throttling import Bucket, ThrottleService
+from app.services.protection.turns import Lane, Turn
 from app.telemetry.metrics import AccountMetrics
 
 log = structlog.get_logger(__name__)
@@ -45,7 +46,7 @@ class RegistrationService:
         """`email` must be normalized. Raises EmailTaken, InvalidInput, PasswordTooCommon, TooManyRequests."""
         self.policy.check(NewPassword(password, email))
         with self._limited(client):
-            return self._register(email, self.hashing.hash(password), client)
+            return self._register(email, self._hash(password, client), client)
 
     @contextmanager
     def _limited(self, client: Client) -> Iterator[None]:
@@ -58,10 +59,13 @@ class RegistrationService:
         with self.throttle.undone_if_unserved(charges):
             yield
 
-    def hash_new(self, password: NewPassword) -> str:
+    def hash_new(self, password: NewPassword, client: Client) -> str:
         """Raises PasswordTooShort, PasswordTooCommon before it enters the hashing queue."""
         self.policy.check(password)
-        return self.hashing.hash(password.text)
+        return self._hash(password.text, client)
+
+    def _hash(self, password: str, client: Client) -> str:
+        return self.hashing.hash(password, Turn(Lane.REGISTRATION, client.ip_address))
 
     @retry_conflicts
     def _register(self, email: str, hashed_password: str, client: Client) -> Account:

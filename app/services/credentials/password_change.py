@@ -19,6 +19,7 @@ from app.services.operations.audit import Actor, AuditService, UserActor
 from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
 from app.services.protection.password_policy import NewPassword, PasswordPolicy
+from app.services.protection.turns import Lane, Turn
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,7 @@ class PasswordChangeService:
         """
         self.policy.check(new)
         verified = self.passwords.verify_again(user, current)
-        self._change(user, verified.hashed_password, self.hashing.hash(new.text), keep)
+        self._change(user, verified.hashed_password, self._hash(user, new), keep)
 
     @retry_conflicts
     def _change(self, user: UserActor, verified_hash: str, new_hash: str, keep: UUID | None) -> None:
@@ -64,7 +65,10 @@ class PasswordChangeService:
     def set(self, actor: Actor, user_id: int, new: NewPassword) -> None:
         """Revokes all sessions of the user. Raises NotFound, PasswordTooShort, PasswordTooCommon."""
         self.policy.check(new)
-        self._set(actor, user_id, self.hashing.hash(new.text))
+        self._set(actor, user_id, self._hash(actor, new))
+
+    def _hash(self, actor: Actor, new: NewPassword) -> str:
+        return self.hashing.hash(new.text, Turn(Lane.SIGNED_IN, actor.client.ip_address))
 
     @retry_conflicts
     def _set(self, actor: Actor, user_id: int, new_hash: str) -> None:

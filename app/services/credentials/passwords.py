@@ -12,8 +12,9 @@ from app.models import User
 from app.models.audit import AuditEventName
 from app.security.emails import normalize_email
 from app.services.operations.audit import Anonymous, AuditService, Client, UserActor
-from app.services.protection.guesses import GuessService
+from app.services.protection.guesses import Guess, GuessService
 from app.services.protection.hashing import HashingPool
+from app.services.protection.turns import Lane, Turn
 from app.telemetry.metrics import SessionMetrics
 
 log = structlog.get_logger(__name__)
@@ -52,29 +53,31 @@ class PasswordService:
             return ()
         return self.db.execute(_SELECT_BY_EMAIL, {"email_address": email})
 
-    def verify_login(self, found: Rows, password: str, client: Client) -> VerifiedUser:
+    def verify_login(self, found: Rows, password: str, guess: Guess) -> VerifiedUser:
         """Raises InvalidCredentials; neither the error nor its timing reveals the reason."""
-        user = self._verify(found, password, client)
-        rehashed = self.hashing.rehash_if_needed(password, user.hashed_password)
+        turn = Turn(Lane.LOGIN, guess.client.ip_address, known_device=guess.device is not None)
+        user = self._verify(found, password, guess.client, turn)
+        rehashed = self.hashing.rehash_if_needed(password, user.hashed_password, turn)
         if rehashed is None:
             return VerifiedUser(user.id, user.hashed_password)
         parameters = {"user_id": user.id, "old_hash": user.hashed_password, "new_hash": rehashed}
         if not self.db.execute(_REHASH, parameters):
             # A concurrent login has replaced the hash, or the password has changed.
             now_found = self.db.execute(_SELECT_BY_ID, {"user_id": user.id})
-            return self.verify_login(now_found, password, client)
+            return self.verify_login(now_found, password, guess)
         return VerifiedUser(user.id, rehashed)
 
     def verify_again(self, user: UserActor, password: str) -> VerifiedUser:
         """For a signed-in user. Raises InvalidCredentials, counted as a failed login; TooManyRequests."""
+        turn = Turn(Lane.SIGNED_IN, user.client.ip_address)
         with self.guesses.proof(user):
             rows = self.db.execute(_SELECT_BY_ID, {"user_id": user.user_id})
-            row = self._verify(rows, password, user.client)
+            row = self._verify(rows, password, user.client, turn)
         return VerifiedUser(row.id, row.hashed_password)
 
-    def _verify(self, rows: Rows, password: str, client: Client) -> Row[Any]:
+    def _verify(self, rows: Rows, password: str, client: Client, turn: Turn) -> Row[Any]:
         user = rows[0] if rows else None
-        matches = self.hashing.verify(password, user.hashed_password if user else None)
+        matches = self.hashing.verify(password, user.hashed_password if user else None, turn)
         if user is None:
             self.record_failed_login("unknown_email", None, client)
             raise InvalidCredentials

@@ -1,20 +1,15 @@
-"""Hashes passwords in a separate thread pool with a bounded queue."""
+"""Hashes passwords on threads of their own, behind a fair and bounded queue."""
 
-import asyncio
 import os
 import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
-from app.errors import HashingQueueFull
 from app.greenlets import await_, in_greenlet
 from app.security.passwords import PasswordHasher, normalize_password
+from app.services.protection.hashing_slots import HashingSlots
+from app.services.protection.turns import Turn
 from app.telemetry.metrics import HashingMetrics
-
-QUEUE_PER_THREAD: Final = 25  # with 12 rounds, the last request in the queue waits about 7 s
-_NICENESS = 13
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,31 +18,27 @@ T = TypeVar("T")
 class HashingPool:
     """Hashes and verifies passwords, at most one per core at a time.
 
-    A request in the queue holds neither a thread nor a database connection. On Linux the threads have a
-    lower priority than other threads, so that a queue of logins does not slow down other requests. The
-    methods that hash raise HashingQueueFull immediately if the queue is full.
+    A request in the queue holds neither a thread nor a database connection. The methods that hash raise
+    HashingQueueFull if the queue has no place for this turn, or no longer has one, and ClientLeft if the
+    client leaves while it waits.
     """
 
     def __init__(self, hasher: PasswordHasher, metrics: HashingMetrics, *, workers: int) -> None:
         self._hasher = hasher
         self._metrics = metrics
-        self.size = max(1, _cores() // workers)
-        self.limit = self.size * (1 + QUEUE_PER_THREAD)
-        self.in_flight = 0
-        self._executor: ThreadPoolExecutor | None = None
-        metrics.queue_limit.set(self.size * QUEUE_PER_THREAD)
+        self.slots = HashingSlots(max(1, _cores() // workers), metrics)
 
-    def hash(self, password: str) -> str:
-        return self._run(self._hasher.hash, normalize_password(password))
+    def hash(self, password: str, turn: Turn) -> str:
+        return self._run(turn, self._hasher.hash, normalize_password(password))
 
-    def verify(self, password: str, hashed: str | None) -> bool:
+    def verify(self, password: str, hashed: str | None, turn: Turn) -> bool:
         """Takes as long without a hash as with one, unless the hash costs more than ours."""
-        return self._run(self._hasher.verify, normalize_password(password), hashed)
+        return self._run(turn, self._hasher.verify, normalize_password(password), hashed)
 
-    def rehash_if_needed(self, password: str, hashed: str) -> str | None:
+    def rehash_if_needed(self, password: str, hashed: str, turn: Turn) -> str | None:
         """A new hash if `hashed` is outdated, otherwise None. The password must already be verified."""
         outdated = self._hasher.needs_rehash(normalize_password(password), hashed)
-        return self.hash(password) if outdated else None
+        return self.hash(password, turn) if outdated else None
 
     def problem_with(self, hashed: str) -> str | None:
         """Why a hash from another table cannot be imported, if it cannot."""
@@ -60,40 +51,19 @@ class HashingPool:
 
     def close(self) -> None:
         """The pool starts again on its next use."""
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
-            self._executor = None
+        self.slots.close()
 
-    def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _run(self, turn: Turn, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not in_greenlet():
             return self._timed(work, *args, **kwargs)
-        if self.in_flight >= self.limit:
-            self._metrics.rejections.inc()
-            raise HashingQueueFull
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self.size, "hashing", initializer=_lower_priority)
-        self._count(1)
-        try:
-            loop = asyncio.get_running_loop()
-            return await_(loop.run_in_executor(self._executor, lambda: self._timed(work, *args, **kwargs)))
-        finally:
-            self._count(-1)
+        return await_(self.slots.run(turn, lambda: self._timed(work, *args, **kwargs)))
 
     def _timed(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self._metrics.duration.time():
             return work(*args, **kwargs)
-
-    def _count(self, change: int) -> None:
-        self.in_flight += change
-        self._metrics.queue.set(max(0, self.in_flight - self.size))
 
 
 def _cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _lower_priority() -> None:
-    if sys.platform == "linux":  # on other systems, threads have no priority of their own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -12,7 +12,7 @@ from sqlalchemy import DateTime, bindparam, text
 
 from app.clock import Clock
 from app.database.transactions import Database
-from app.errors import Conflict, TooManyFailures, TooManyRequests, Unauthenticated, Unavailable
+from app.errors import ClientLeft, Conflict, TooManyFailures, TooManyRequests, Unauthenticated, Unavailable
 from app.security.throttle_keys import ThrottleKeys
 from app.setting_types import Rate
 from app.telemetry.metrics import ThrottleMetrics
@@ -55,7 +55,7 @@ UPDATE throttles SET tat = tat - period
 FROM unnest(CAST(:keys AS bytea[]), CAST(:periods AS interval[])) AS charged (key, period)
 WHERE throttles.key = charged.key
 """)
-_ANSWERS: Final = (Unauthenticated, Conflict, TooManyRequests)
+_NOT_OUR_DOING: Final = (Unauthenticated, Conflict, TooManyRequests, ClientLeft)
 
 
 class Bucket(StrEnum):
@@ -113,7 +113,7 @@ class ThrottleService:
         """Give the charges back if the service could not do its part, so that nobody pays for that."""
         try:
             yield
-        except _ANSWERS:
+        except _NOT_OUR_DOING:
             raise
         except BaseException:
             if charges:

@@ -89,7 +89,7 @@ class LoginService:
         found = self.passwords.find(username)
         user_id = found[0].id if found else None
         with self.guesses.login(username, user_id, cookies.device, client) as guess:
-            user = self.passwords.verify_login(found, password, client)
+            user = self.passwords.verify_login(found, password, guess)
             pair = self._open_session(user, guess, self._presented(cookies.refresh_token))
         return Login(pair, self.guesses.device_of(guess, user.id))
 
