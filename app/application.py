@@ -9,6 +9,7 @@ from app.clock import Clock, utc_now
 from app.config import Settings
 from app.container import VERSION, Container
 from app.http.bodies import MAX_BODY_BYTES
+from app.http.connections import STATE_KEY, Connections
 from app.http.cookies import CookiePolicy
 from app.http.direct import plan_routes
 from app.http.error_handlers import install_error_handlers
@@ -33,13 +34,16 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     container = Container(settings, clock, worker, web=True)
     for engine in container.resources.engines if endpoint else ():
         trace_statements(engine)
+    connections = Connections(
+        settings.request_timeout_seconds, settings.max_connections, container.metrics.http
+    )
     plans = plan_routes(ROUTERS) if endpoint is None else {}  # tracing needs FastAPI's own routing
     app = FastAPIOffline(
         title="Kanban Auth Service",
         version=VERSION,
         description=DESCRIPTION,
         openapi_tags=[{"name": tag} for tag in TAGS],
-        lifespan=lifespan_of(container),
+        lifespan=lifespan_of(container, connections.sweep, {STATE_KEY: connections}),
         telemetry=configure_traces(endpoint),
         redirect_slashes=False,  # as MethodsMiddleware does it
         middleware=middleware_stack(settings, container.metrics.http, plans),

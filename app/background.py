@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any
 
 import structlog
 
@@ -28,19 +29,24 @@ async def every(seconds: float, name: str, work: Callable[[], object]) -> None:
         await asyncio.sleep(seconds)
 
 
-def lifespan_of(container: Container) -> Callable[[object], AbstractAsyncContextManager[None]]:
-    """Starts the background tasks; at shutdown cancels them and closes the container."""
+def lifespan_of(
+    container: Container, each_second: Callable[[], object], state: dict[str, Any]
+) -> Callable[[object], AbstractAsyncContextManager[dict[str, Any]]]:
+    """Starts the background tasks; at shutdown cancels them and closes the container.
+
+    `state` is what the server gives to its connections and requests.
+    """
 
     @asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[None]:
+    async def lifespan(_: object) -> AsyncIterator[dict[str, Any]]:
         # The objects that exist now are never freed. Without them, a full collection takes 60 ms less.
         gc.collect()
         gc.freeze()
-        tasks = []
+        tasks = [asyncio.create_task(every(1, "connections", each_second))]
         if seconds := container.settings.cleanup_interval_seconds:
             tasks.append(asyncio.create_task(every(seconds, "cleanup", container.cleanup.prune)))
         tasks.append(asyncio.create_task(container.revocation_hub.run()))
-        yield
+        yield state
         container.revocation_hub.close()
         for task in tasks:
             task.cancel()

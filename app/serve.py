@@ -20,6 +20,7 @@ from app.database.failures import describe
 from app.database.migrations import upgrade_to_head
 from app.database.revisions import known_revisions
 from app.database.transactions import Database
+from app.http.connections import raise_file_limit
 from app.services.operations.health import HealthService
 from app.telemetry import workers
 from app.telemetry.logs import configure_logging
@@ -43,10 +44,12 @@ def main(options: list[str]) -> NoReturn:
         database = _wait_for_database(settings)
         _migrate(HealthService(database, known_revisions()))
         database.engine.dispose()
+    raise_file_limit(settings.max_connections)
     os.environ["LOG_FORMAT"] = "json" if settings.json_logs else "text"
     os.environ["WEB_CONCURRENCY"] = str(settings.web_concurrency)
     server = [
         *(sys.executable, "-m", "uvicorn", "app.main:app", "--no-server-header"),
+        *("--http", "app.http.protocol:LimitedProtocol", "--lifespan", "on"),
         *("--timeout-graceful-shutdown", str(GRACE_SECONDS)),
         *("--log-config", str(_LOG_CONFIG)),
         *options,

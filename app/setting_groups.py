@@ -106,6 +106,8 @@ class HttpSettings(EnvironmentSettings):
     cookie_prefix: Literal["", "__Host-", "__Secure-"] = ""
     cookie_path_prefix: PathPrefix = ""
     cors_origins: Origins = ()
+    request_timeout_seconds: int = Field(default=15, ge=1, le=300)
+    max_connections: int = Field(default=1000, ge=1, le=100_000)
 
 
 class OperationsSettings(EnvironmentSettings):

@@ -72,11 +72,14 @@ class Line:
 
 
 @contextmanager
-def serve(app: str, environment: dict[str, str], workers: int = 1) -> Iterator[Server]:
+def serve(
+    app: str, environment: dict[str, str], workers: int = 1, *, limited: bool = True
+) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log"]
     command += ["--workers", str(workers)] if workers > 1 else []
+    command += ["--http", "app.http.protocol:LimitedProtocol"] if limited else []
     process = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
     server = Server(process, port)
     try:
@@ -242,7 +245,7 @@ def main() -> None:
         serve("app.main:app", environment) as service,
         serve("app.main:app", environment, workers=2) as two,
         serve("benchmarks.unobserved:app", environment) as unobserved,
-        serve("benchmarks.limits:app", environment) as limits,
+        serve("benchmarks.limits:app", environment, limited=False) as limits,
     ):
         bench(service, two, unobserved, limits)
     devdb.detach(data)

@@ -22,11 +22,13 @@ ServiceError
 ├── Conflict
 │   ├── EmailTaken          email_taken
 │   └── LastAdmin           last_admin
+├── RequestTimeout          request_timeout
 ├── PayloadTooLarge         payload_too_large
 ├── CursorExpired           cursor_expired
 ├── TooManyRequests         too_many_requests
 │   └── TooManyFailures
 ├── ClientLeft              client_left
+├── HeadersTooLarge         headers_too_large
 ├── InternalError           internal_error
 └── Unavailable             unavailable
     ├── HashingQueueFull
@@ -53,11 +55,13 @@ from app.errors.families import (
     ClientLeft,
     Conflict,
     Forbidden,
+    HeadersTooLarge,
     InternalError,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
+    RequestTimeout,
     ServiceError,
     TooManyRequests,
     Unauthenticated,
@@ -73,6 +77,7 @@ __all__ = [
     "EmailTaken",
     "Forbidden",
     "HashingQueueFull",
+    "HeadersTooLarge",
     "InternalError",
     "InvalidCredentials",
     "InvalidCursor",
@@ -89,6 +94,7 @@ __all__ = [
     "PasswordTooShort",
     "PayloadTooLarge",
     "RefreshTokenReused",
+    "RequestTimeout",
     "ServiceError",
     "TokenExpired",
     "TokenRefused",

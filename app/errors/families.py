@@ -61,6 +61,16 @@ class TooManyRequests(ServiceError):
         self.retry_after = retry_after
 
 
+class RequestTimeout(ServiceError):
+    code = "request_timeout"
+    message = "The request did not come in time"
+
+
+class HeadersTooLarge(ServiceError):
+    code = "headers_too_large"
+    message = "Request headers too large, or too many"
+
+
 class InternalError(ServiceError):
     code = "internal_error"
     message = "Internal server error"

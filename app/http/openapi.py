@@ -4,6 +4,9 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from app.errors import HeadersTooLarge, RequestTimeout, ServiceError
+from app.schemas.errors import ErrorBody, responses, status_of
+
 DESCRIPTION: Final = """
 Accounts, sessions and tokens of the Kanban app.
 
@@ -22,8 +25,12 @@ NEW_PASSWORDS: Final = (
 
 
 def correct_openapi(app: FastAPI, *, password_min_length: int) -> None:
-    """Validation errors have status 400 instead of 422; the minimum length of new passwords is a setting."""
+    """Validation errors have status 400 instead of 422; the minimum length of new passwords is a setting.
+
+    Any request can be refused before it reaches an endpoint.
+    """
     generate = app.openapi
+    before_routing = {str(status_of(error)): _response(error) for error in (RequestTimeout, HeadersTooLarge)}
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is not None:
@@ -32,6 +39,7 @@ def correct_openapi(app: FastAPI, *, password_min_length: int) -> None:
         for operations in document["paths"].values():
             for operation in operations.values():
                 operation["responses"].pop("422", None)
+                operation["responses"] |= before_routing
         schemas = document["components"]["schemas"]
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
@@ -40,3 +48,13 @@ def correct_openapi(app: FastAPI, *, password_min_length: int) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend it
+
+
+def _response(error: type[ServiceError]) -> dict[str, Any]:
+    response = responses(error)[status_of(error)]
+    content = response["content"]["application/json"]
+    schema = {"$ref": f"#/components/schemas/{ErrorBody.__name__}"}
+    return {
+        "description": response["description"],
+        "content": {"application/json": {"schema": schema, **content}},
+    }

@@ -21,6 +21,15 @@ REFRESH_OUTCOMES: Final = (
     "invalid",
 )
 THROTTLES: Final = ("login_address", "login_account", "login_device", "register_address", "proof", "failures")
+HTTP_REFUSALS: Final = (
+    "connection_limit",
+    "headers_too_large",
+    "too_many_headers",
+    "head_timeout",
+    "body_timeout",
+    "body_too_large",
+    "malformed",
+)
 _HTTP_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _HASH_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
 
@@ -52,6 +61,13 @@ class HttpMetrics:
             ("method", "route", "status"),
         )
         self.in_progress = families.gauge("http_requests_in_progress", "Requests being answered.")
+        self.refusals = families.counter(
+            "app_http_refusals", "What clients sent over a limit.", "reason", HTTP_REFUSALS
+        )
+        self.connections = families.gauge("app_http_connections", "Open connections of clients.")
+        self.connections_limit = families.gauge(
+            "app_http_connections_limit", "Connections that clients may have open."
+        )
 
 
 class AccountMetrics:

@@ -25,6 +25,7 @@ FILES = 1024  # as many as a process may have open in a usual shell
 LIVE = "/api/v1/health/live"
 MIB = 2**20
 _ANSWER_SECONDS = 20
+_START_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def starter(database_url: str) -> Start:
 
 
 def _up(target: Target) -> Target:
-    deadline = time.monotonic() + _ANSWER_SECONDS
+    deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and target.process.poll() is None:
         try:
             # Each worker has as many database connections; a scrape adds up the workers that are there.

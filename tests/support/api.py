@@ -18,6 +18,7 @@ from app.application import create_app
 from app.clock import Clock, utc_now
 from app.container import Container
 from app.database.engine import POOL_TIMEOUT_SECONDS
+from app.http.protocol import LimitedProtocol
 from tests.support.settings import make_settings
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -130,7 +131,12 @@ class Serving:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         # Longer than clients keep a connection: who closes one first may reset the other's next request.
         config = uvicorn.Config(
-            app, log_config=None, lifespan="on", timeout_keep_alive=PATIENCE_SECONDS, **options
+            app,
+            http=LimitedProtocol,
+            log_config=None,
+            lifespan="on",
+            timeout_keep_alive=PATIENCE_SECONDS,
+            **options,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})

@@ -1,0 +1,77 @@
+"""uvicorn's protocol, closing its connections so that clients hear the last answer."""
+
+from asyncio import AbstractEventLoop, Transport
+from math import inf
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from app.http.connections import STATE_KEY, Connections
+
+MAX_THROWN_AWAY_BYTES: Final = 2**20
+LINGER_SECONDS: Final = 5
+
+
+class LingeringProtocol(HttpToolsProtocol):
+    """To close a socket with unread bytes resets it, and a client that still sends hears only of that.
+
+    So the answer is followed by the end of our side, and what still comes is thrown away until the client
+    closes too, or has sent or waited too much (RFC 9112 §9.6).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._all: Connections = app_state[STATE_KEY]
+        self.deadline = inf
+        self.ending = False
+        """Nobody reads what comes: the last answer was given, or it will be the one to the last request."""
+        self._thrown_away = 0
+
+    def is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def end_after_last_answer(self) -> None:
+        """Of the requests that have come."""
+        self.ending = True
+        self.deadline = inf
+        self.cycle.keep_alive = False
+        self.linger_after_answer()
+
+    def linger_after_answer(self) -> None:
+        """If that closes the connection."""
+        self.cycle.transport = _ClosedPatiently(self.transport, self._close)  # type: ignore[assignment] # all that a cycle uses
+
+    def _close(self) -> None:
+        if self.ending or self.cycle.more_body:
+            self.linger()
+        else:
+            self.transport.close()
+
+    def linger(self) -> None:
+        self.ending = True
+        self.deadline = self._all.now() + LINGER_SECONDS
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def throw_away(self, data: bytes) -> None:
+        self._thrown_away += len(data)
+        if self._thrown_away > MAX_THROWN_AWAY_BYTES:
+            self.transport.abort()
+
+
+class _ClosedPatiently:
+    """The part of a transport that uvicorn's request uses."""
+
+    def __init__(self, transport: Transport, close: Any) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close

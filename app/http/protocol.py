@@ -1,0 +1,171 @@
+"""uvicorn's protocol, with limits for what a client may send and how long it may take."""
+
+from asyncio import AbstractEventLoop, Transport
+from enum import Enum
+from math import inf
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from app.errors import HeadersTooLarge, InvalidInput, RequestTimeout, ServiceError
+from app.http.bodies import MAX_BODY_BYTES
+from app.http.lingering import MAX_THROWN_AWAY_BYTES, LingeringProtocol
+from app.http.raw_answers import raw_answer
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+MAX_HEADERS: Final = 100
+MAX_PIPELINED: Final = 100
+
+
+class _Expected(Enum):
+    """What the next byte belongs to."""
+
+    REQUEST = "a request, whenever the client likes"
+    HEAD = "the head that has begun, or that a new connection owes"
+    BODY = "the body of the last head"
+
+
+_REQUEST, _HEAD, _BODY = _Expected
+
+
+class LimitedProtocol(LingeringProtocol):
+    """What is over a limit gets an answer, where there is still one to give, and is the connection's last."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.ws_protocol_class = None  # its protocol would know none of the limits
+        self._expected = _REQUEST
+        self._heads = 0
+        self._overhead = 0  # bytes of the request that are not its body: the head, sizes of chunks, trailers
+        self._body_bytes = 0
+        self._begun_midway = False  # the head began within a piece, so it is larger than `_overhead`
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        if not self._all.admit(self):
+            self.transport = transport
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.leave(self)
+        self.ending = True
+        if self.flow is not None:  # it was admitted
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        while data:
+            if self.ending:
+                self.throw_away(data)
+                return
+            if self._expected is _REQUEST:
+                self._expect_head()
+            size = MAX_HEAD_BYTES - self._overhead if self._expected is _HEAD else MAX_HEAD_BYTES
+            piece, data = data[:size], data[size:]
+            self._feed(piece)
+
+    def _expect_head(self) -> None:
+        self._expected = _HEAD
+        self._overhead = 0
+        self._begun_midway = False
+        self.deadline = self._all.now() + self._all.timeout
+
+    def _feed(self, piece: bytes) -> None:
+        heads = self._heads
+        self._overhead += len(piece)
+        super().data_received(piece)
+        if self.ending or self._expected is _REQUEST:
+            return
+        if heads != self._heads and self._expected is _BODY:
+            self.deadline = self._all.now() + self._all.timeout
+            self.linger_after_answer()
+        elif heads == self._heads and self._overhead >= MAX_HEAD_BYTES:
+            self._refuse(HeadersTooLarge, "headers_too_large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._expected is _REQUEST:
+            self._expect_head()
+            self._begun_midway = True
+
+    def on_headers_complete(self) -> None:
+        if self.ending:
+            return
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(HeadersTooLarge, "too_many_headers")
+            return
+        if self._begun_midway and self._head_bytes() > MAX_HEAD_BYTES:
+            self._refuse(HeadersTooLarge, "headers_too_large")
+            return
+        super().on_headers_complete()
+        self.headers = []  # for trailers, which are none of the request's headers (RFC 9110 §6.5.1)
+        self._expected = _BODY
+        self._heads += 1
+        self._overhead = self._body_bytes = 0
+
+    def _head_bytes(self) -> int:
+        fields = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
+        return len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n\r\n") + fields
+
+    def on_body(self, body: bytes) -> None:
+        if self.ending:
+            return
+        before = self._body_bytes
+        self._overhead -= len(body)
+        self._body_bytes += len(body)
+        if before <= MAX_BODY_BYTES < self._body_bytes:
+            self._all.count_refusal("body_too_large")
+        if self._body_bytes > MAX_THROWN_AWAY_BYTES and self.cycle.response_complete:
+            self.ending = True
+            self.transport.close()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.ending:
+            return
+        super().on_message_complete()
+        self._expected = _REQUEST
+        # uvicorn watches idle connections from an answer on, and this one may have come before the body did.
+        answered = self.cycle.response_complete
+        self.deadline = self._all.now() + self.timeout_keep_alive if answered else inf
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.end_after_last_answer()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """The request is answered as if it asked for no upgrade (RFC 9110 §7.8), and that is no news."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 — ours has the shape of all errors
+        self._refuse(InvalidInput, "malformed")
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if self.ending:
+            self.transport.abort()
+        elif self._expected is _REQUEST:
+            self.transport.close()
+        elif self.flow.read_paused or (self._expected is _HEAD and self.is_answering()):
+            self.deadline = self._all.now() + self._all.timeout  # the client waits for us, not we for it
+        else:
+            self._refuse(RequestTimeout, "head_timeout" if self._expected is _HEAD else "body_timeout")
+
+    def _refuse(self, error: type[ServiceError], reason: str) -> None:
+        self._all.count_refusal(reason)
+        if self._expected is not _BODY and self.is_answering():  # an earlier request, whose turn is first
+            self.end_after_last_answer()
+            return
+        unanswered = True
+        if self._expected is _BODY:  # the request will never be whole
+            unanswered = not (self.cycle.response_started or self.pipeline)
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if unanswered:
+            self.transport.write(raw_answer(error, self.server_state.default_headers))
+        self.linger()

@@ -1,0 +1,389 @@
+"""What a client may send, and how long it may take, before and beside the application."""
+
+import threading
+from itertools import count
+
+import pytest
+
+from app.http.connections import Connections
+from app.telemetry.metrics import HTTP_REFUSALS
+from tests.support import LIVE, PASSWORD, Api, Lines, MakeService, eventually
+from tests.support.wire import wire
+
+KIB = 1024
+GET = f"GET {LIVE} HTTP/1.1\r\nHost: x\r\n".encode()
+POST = b"POST /api/v1/refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def hasty(start_lasting_service: MakeService) -> Api:
+    """Gives clients a second for a head, and another for a body."""
+    return start_lasting_service(request_timeout_seconds=1)
+
+
+def refusals(api: Api, reason: str) -> float:
+    return api.metric("app_http_refusals_total", reason=reason)
+
+
+def head_of(size: int) -> bytes:
+    return GET + b"A: ".ljust(size - len(GET) - 4, b"a") + b"\r\n\r\n"
+
+
+def body_of(size: int, *headers: bytes) -> bytes:
+    length = b"Content-Length: %d" % size
+    return POST + b"\r\n".join([length, *headers]) + b"\r\n\r\n" + b"x" * size
+
+
+def test_a_head_at_the_limit_is_read(api: Api) -> None:
+    with wire(api) as client:
+        client.send(head_of(32 * KIB))
+
+        assert client.answer().status == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        head_of(32 * KIB + 1),
+        head_of(900 * KIB),
+        b"GET /" + b"a" * 2**20 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        GET + b"a:b\r\n" * 100_000,
+        b"\r\n" * 20 * KIB,
+        b"G" * 40 * KIB,
+    ],
+    ids=[
+        "one byte too many",
+        "900 KiB",
+        "a URL of 1 MiB",
+        "many headers",
+        "no line at all",
+        "no end of a line",
+    ],
+)
+def test_a_head_over_the_limit_is_431_and_the_last_of_its_connection(api: Api, head: bytes) -> None:
+    before = refusals(api, "headers_too_large") + refusals(api, "malformed")
+    with wire(api) as client:
+        client.send(head)
+        answer = client.answer()
+
+        assert answer.error in ((431, "headers_too_large"), (400, "validation_error"))
+        assert answer.headers["connection"] == "close"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert client.is_closed()
+    assert refusals(api, "headers_too_large") + refusals(api, "malformed") == before + 1
+
+
+def test_a_head_over_the_limit_is_refused_in_however_small_pieces_it_comes(api: Api) -> None:
+    with wire(api) as client:
+        client.send(GET + b"A: ")
+        for _ in range(33):
+            client.sends(b"a" * KIB)
+
+        assert client.answer().error == (431, "headers_too_large")
+
+
+def test_a_head_without_end_is_not_read_on(api: Api) -> None:
+    with wire(api) as client:
+        client.send(GET + b"A: ")
+
+        eventually(lambda: not client.sends(b"a" * 64 * KIB))
+
+
+def test_a_hundred_headers_are_read_and_one_more_is_431(api: Api) -> None:
+    before = refusals(api, "too_many_headers")
+    with wire(api) as client:
+        client.send(GET + b"a:b\r\n" * 99 + b"\r\n")
+        assert client.answer().status == 200
+        client.send(GET + b"a:b\r\n" * 100 + b"\r\n")
+
+        assert client.answer().error == (431, "headers_too_large")
+        assert client.is_closed()
+    assert refusals(api, "too_many_headers") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("beginning", "reason"),
+    [
+        (b"", "head_timeout"),
+        (b"G", "head_timeout"),
+        (GET, "head_timeout"),
+        (POST + b"Content-Length: 2\r\n\r\n{", "body_timeout"),
+        (POST + b"Content-Length: 2\r\n\r\n", "body_timeout"),
+        (CHUNKED + b"1\r\n{\r\n", "body_timeout"),
+    ],
+)
+def test_what_does_not_come_in_time_is_408(hasty: Api, beginning: bytes, reason: str) -> None:
+    before = refusals(hasty, reason)
+    with wire(hasty) as client:
+        client.send(beginning)
+        answer = client.answer()
+
+        assert answer.error == (408, "request_timeout")
+        assert answer.headers["connection"] == "close"
+        assert client.is_closed()
+    assert refusals(hasty, reason) == before + 1
+
+
+@pytest.mark.parametrize("beginning", [GET + b"A: ", POST + b"Content-Length: 60000\r\n\r\n"])
+def test_who_drips_gets_no_more_time(hasty: Api, beginning: bytes) -> None:
+    heard = threading.Event()
+    with wire(hasty) as client:
+
+        def drip() -> None:
+            while client.sends(b"a") and not heard.wait(0.05):
+                pass
+
+        client.send(beginning)
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        answer = client.answer()
+        heard.set()
+        dripping.join()
+
+    assert answer.error == (408, "request_timeout")
+
+
+def test_the_second_request_of_a_connection_has_a_time_of_its_own(hasty: Api) -> None:
+    with wire(hasty) as client:
+        client.send(GET + b"\r\n")
+        assert client.answer().status == 200
+        client.send(b"GET ")
+
+        assert client.answer().error == (408, "request_timeout")
+
+
+def test_an_idle_connection_is_closed_without_a_word(start_service: MakeService) -> None:
+    api = start_service(request_timeout_seconds=1)
+    with wire(api) as client:
+        client.send(GET + b"\r\n")
+        assert client.answer().status == 200
+        client.send(b"\r\n")  # belongs to no request, and buys no time
+
+        assert client.answer().error == (408, "request_timeout")
+
+
+def test_an_answer_may_take_longer_than_a_request(hasty: Api, busy_hashing: threading.Event) -> None:
+    email = hasty.new_user()
+    form = f"username={email}&password={PASSWORD.replace(' ', '+')}".encode()
+    with wire(hasty) as client:
+        busy_hashing.clear()
+        client.send(
+            b"POST /api/v1/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(form), form)
+        )
+        client.send(b"GET ")  # and a request behind it may wait as long
+        for _ in range(2):
+            with wire(hasty) as later:
+                assert later.answer().status == 408  # so a second has passed
+        busy_hashing.set()
+
+        assert client.answer().status == 200
+        client.send(f"{LIVE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert client.answer().status == 200
+
+
+def test_requests_in_one_piece_are_answered_in_their_order(api: Api) -> None:
+    with wire(api) as client:
+        client.send((GET + b"\r\n" + body_of(2) + b"HEAD" + GET[3:] + b"\r\n") * 30)
+
+        for _ in range(30):
+            answers = [client.answer(), client.answer(), client.answer("HEAD")]
+            assert [answer.status for answer in answers] == [200, 400, 200]
+
+
+def test_of_requests_in_one_piece_the_one_over_a_limit_ends_the_connection(api: Api) -> None:
+    with wire(api) as client:
+        client.send(GET + b"\r\n" + GET + b"a:b\r\n" * 100 + b"\r\n" + GET + b"\r\n")
+        answer = client.answer()
+
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert client.is_closed()
+
+
+def test_a_head_that_begins_behind_another_request_has_the_same_limit(api: Api) -> None:
+    for size, status in ((32 * KIB, 200), (32 * KIB + 1, 0)):
+        with wire(api) as client:
+            client.send(GET + b"\r\n" + head_of(size))
+
+            assert client.answer().status == 200
+            if status:
+                assert client.answer().status == status
+            else:
+                assert client.is_closed()
+
+
+def test_a_connection_that_sends_without_reading_is_given_no_endless_line(api: Api) -> None:
+    with wire(api) as client:
+        assert client.sends((GET + b"\r\n") * 300)
+        answers = 0
+        while client.answer().headers["connection"] != "close":
+            answers += 1
+
+        assert answers >= 100
+        assert client.is_closed()
+        assert answers < 299
+
+
+def test_the_connection_over_the_limit_is_closed_at_once(start_service: MakeService) -> None:
+    api = start_service(max_connections=2)
+    with wire(api) as first:
+        with wire(api) as second:
+            for each in (first, second):
+                each.send(GET + b"\r\n")
+                assert each.answer().status == 200
+            with wire(api) as third:
+                assert third.is_closed()
+            assert refusals(api, "connection_limit") == 1
+        eventually(lambda: answers(api))
+
+
+def answers(api: Api) -> bool:
+    with wire(api) as client:
+        return client.sends(GET + b"\r\n") and not client.is_closed()
+
+
+def test_open_connections_are_counted(start_service: MakeService) -> None:
+    api = start_service(max_connections=50)
+    with wire(api), wire(api):
+        eventually(lambda: api.metric("app_http_connections") == 2)
+    eventually(lambda: api.metric("app_http_connections") == 0)
+
+    assert api.metric("app_http_connections_limit") == 50
+
+
+@pytest.mark.parametrize("size", [64 * KIB + 1, 300 * KIB, 1000 * KIB])
+@pytest.mark.parametrize("headers", [(), (b"Connection: close",)], ids=["kept", "closed"])
+def test_a_client_that_sends_all_of_a_large_body_first_hears_the_413(
+    api: Api, size: int, headers: tuple[bytes, ...]
+) -> None:
+    before = refusals(api, "body_too_large")
+    with wire(api) as client:
+        client.send(body_of(size, *headers))
+
+        assert client.answer().error == (413, "payload_too_large")
+        if not headers:
+            client.send(GET + b"\r\n")
+            assert client.answer().status == 200
+        else:
+            assert client.is_closed()
+    assert refusals(api, "body_too_large") == before + 1
+
+
+@pytest.mark.parametrize("path", [b"/nowhere", b"/api/v1/me", b"/api/v1/admin/users"])
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_client_that_sends_first_hears_an_answer_that_needs_no_body(
+    api: Api, path: bytes, version: bytes
+) -> None:
+    request = body_of(900 * KIB).replace(b"/api/v1/refresh", path).replace(b"HTTP/1.1", b"HTTP/" + version)
+    with wire(api) as client:
+        client.send(request)
+        answer = client.answer()
+
+        assert answer.status in (401, 404, 405, 413)
+        assert client.is_closed() if version == b"1.0" else answers(api)
+
+
+@pytest.mark.parametrize("headers", [(), (b"Connection: close",)], ids=["kept", "closed"])
+def test_a_body_without_end_is_not_read_on(api: Api, headers: tuple[bytes, ...]) -> None:
+    with wire(api) as client:
+        client.send(POST + b"\r\n".join([b"Content-Length: 1000000000", *headers]) + b"\r\n\r\n")
+
+        eventually(lambda: not client.sends(b"x" * 64 * KIB))
+
+
+def test_an_answer_that_came_before_the_body_leaves_no_connection_open(hasty: Api) -> None:
+    with wire(hasty) as client:
+        client.send(body_of(0).replace(b"/api/v1/refresh", b"/nowhere").replace(b"Length: 0", b"Length: 9"))
+        assert client.answer().status == 404
+
+        assert client.is_closed()
+
+
+def test_trailers_are_no_headers(api: Api) -> None:
+    token = api.log_in()["access_token"].encode()
+    chunked = b"GET /api/v1/me HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with wire(api) as client:
+        client.send(chunked + b"0\r\nAuthorization: Bearer " + token + b"\r\n\r\n")
+
+        assert client.answer().error == (401, "not_authenticated")
+
+
+@pytest.mark.parametrize(
+    "overhead",
+    [b"1;" + b"a" * 80 * KIB, b"0\r\n" + b"a: b\r\n" * 14 * KIB, b"0\r\na: " + b"b" * 80 * KIB],
+    ids=["extension", "trailers", "trailer"],
+)
+def test_what_is_around_a_body_has_the_limit_of_a_head(api: Api, overhead: bytes) -> None:
+    with wire(api) as client:
+        client.send(CHUNKED + overhead)
+
+        assert client.answer().error == (431, "headers_too_large")
+        assert client.is_closed()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        CHUNKED + b"x\r\n",
+    ],
+    ids=["text", "TLS", "HTTP/2", "version", "chunk"],
+)
+def test_what_is_no_http_is_400_and_the_last_of_its_connection(api: Api, garbage: bytes) -> None:
+    with wire(api) as client:
+        client.send(garbage)
+        answer = client.answer()
+
+        assert answer.error == (400, "validation_error")
+        assert answer.headers["connection"] == "close"
+        assert client.is_closed()
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_an_upgrade_is_answered_as_if_none_were_asked_for(api: Api, protocol: bytes) -> None:
+    with wire(api) as client:
+        client.send(GET + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
+
+        assert client.answer().status == 200
+
+
+def test_a_client_that_asks_before_it_sends_is_told_to(api: Api) -> None:
+    with wire(api) as client:
+        client.send(POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert client.line() == b"HTTP/1.1 100 Continue\r\n"
+        assert client.line() == b"\r\n"
+        client.send(b"{}")
+
+        assert client.answer().error == (401, "not_authenticated")
+
+
+@pytest.fixture
+def refusing(start_service: MakeService, lines: Lines) -> Connections:
+    """Logs to `lines`; time goes by a second with each sweep."""
+    assert lines.lines == []
+    metrics = start_service(log_level="INFO", log_format="json").container.metrics.http
+    seconds = count()
+    return Connections(15, 1000, metrics, now=lambda: next(seconds))
+
+
+def test_refusals_are_logged_at_once_and_then_by_the_minute(refusing: Connections, lines: Lines) -> None:
+    for number in (1, 3, 2):
+        for _ in range(number):
+            refusing.count_refusal("head_timeout")
+        for _ in range(30):
+            refusing.sweep()
+    for _ in range(60):
+        refusing.sweep()
+
+    logged = [(each["reason"], each["number"]) for each in lines.events("http.refused")]
+    assert logged == [("head_timeout", 1), ("head_timeout", 5)]
+
+
+def test_every_kind_of_refusal_is_counted_from_zero(start_service: MakeService) -> None:
+    api = start_service()
+
+    assert [refusals(api, reason) for reason in HTTP_REFUSALS] == [0] * len(HTTP_REFUSALS)
