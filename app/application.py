@@ -8,6 +8,7 @@ from app.background import lifespan_of
 from app.clock import Clock, utc_now
 from app.config import Settings
 from app.container import VERSION, Container
+from app.http.access_tokens import AccessTokens
 from app.http.bodies import MAX_BODY_BYTES
 from app.http.connections import STATE_KEY, Connections
 from app.http.cookies import CookiePolicy
@@ -50,6 +51,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.container = container
+    app.state.access_tokens = AccessTokens(container)
     app.state.cookie_policy = CookiePolicy.of(settings)
     install_error_handlers(app)
     for router in ROUTERS:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -12,20 +12,27 @@ from app.container import Container
 from app.errors import Unavailable
 from app.greenlets import run_in_greenlet
 
+_KEY_SECONDS: Final = 2
+
 log = structlog.get_logger(__name__)
 
 
+async def attempt(name: str, work: Callable[[], object]) -> None:
+    """Call `work` in a greenlet. Exceptions are only logged."""
+    try:
+        await run_in_greenlet(work)
+    except Unavailable as error:
+        event = f"{name}.postponed"
+        log.warning(event, reason=getattr(error, "reason", error.code))
+    except Exception:
+        event = f"{name}.failed"
+        log.exception(event)
+
+
 async def every(seconds: float, name: str, work: Callable[[], object]) -> None:
-    """Repeat `work` in a greenlet, with a pause of `seconds`, until cancelled. Exceptions are only logged."""
+    """Attempt `work` again and again, with a pause of `seconds`, until cancelled."""
     while True:
-        try:
-            await run_in_greenlet(work)
-        except Unavailable as error:
-            event = f"{name}.postponed"
-            log.warning(event, reason=getattr(error, "reason", error.code))
-        except Exception:
-            event = f"{name}.failed"
-            log.exception(event)
+        await attempt(name, work)
         await asyncio.sleep(seconds)
 
 
@@ -42,7 +49,11 @@ def lifespan_of(
         # The objects that exist now are never freed. Without them, a full collection takes 60 ms less.
         gc.collect()
         gc.freeze()
-        tasks = [asyncio.create_task(every(1, "connections", each_second))]
+        await attempt("keys", container.key_upkeep.run)  # before the first request
+        tasks = [
+            asyncio.create_task(every(1, "connections", each_second)),
+            asyncio.create_task(every(_KEY_SECONDS, "keys", container.key_upkeep.run)),
+        ]
         if seconds := container.settings.cleanup_interval_seconds:
             tasks.append(asyncio.create_task(every(seconds, "cleanup", container.cleanup.prune)))
         tasks.append(asyncio.create_task(container.revocation_hub.run()))

@@ -46,10 +46,12 @@ class TokenSettings(EnvironmentSettings):
     secret_key: Secret
     secret_key_fallbacks: Secrets = ()
     jwt_secret: Secret | None = None
-    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    jwt_algorithm: Literal["HS256", "HS384", "HS512", "ES256", "RS256"] = "HS256"
     jwt_issuer: str = Field(default="kanban-auth", min_length=1)
     jwt_audience: str | None = None
     access_token_expire_minutes: int = Field(default=15, ge=1, le=1440)
+    jwks_max_age_seconds: int = Field(default=600, ge=0, le=43_200)
+    signing_key_days: int = Field(default=30, ge=0, le=3650)
 
     @property
     def secret_keys(self) -> tuple[str, ...]:
@@ -60,6 +62,11 @@ class TokenSettings(EnvironmentSettings):
     def shared_secret(self) -> str | None:
         """JWT_SECRET, if it is set."""
         return self.jwt_secret.get_secret_value() if self.jwt_secret is not None else None
+
+    @property
+    def asymmetric_algorithm(self) -> Literal["ES256", "RS256"] | None:
+        """None if access tokens are signed with a shared secret."""
+        return self.jwt_algorithm if self.jwt_algorithm in ("ES256", "RS256") else None
 
     @field_validator("jwt_algorithm")
     @classmethod

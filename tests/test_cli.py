@@ -69,7 +69,7 @@ def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> N
     subjects = [
         *("settings", "secret", "secret", "signing", "siblings"),
         *("hashing", "passwords", "blocklist", "throttles", "scraping"),
-        *("database", "writes", "schema", "timeouts", "clock", "connections"),
+        *("database", "writes", "schema", "timeouts", "clock", "connections", "keys"),
         *("proxies", "cookies", "metrics"),
     ]
     assert [(verdict, subject) for verdict, subject, _ in lines] == [("ok", each) for each in subjects]
@@ -508,7 +508,7 @@ def test_the_commands_are_a_program_with_help_and_a_status(database_url: str) ->
         "users", "disable", "nobody@example.com", DATABASE_URL=database_url, SECRET_KEY=SECRET_KEY
     )
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "There is no such user, session or service.\n"
+    assert refused.stderr == "There is no such user, session, service or key.\n"
 
 
 def test_a_command_leaves_the_logs_of_this_process_alone(run: RunCommand) -> None:

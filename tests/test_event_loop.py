@@ -24,6 +24,8 @@ OPERATIONS = sorted(
     if isinstance(route, APIRoute)
     for method in route.methods or ()
 )
+ABSENT = {"GET /.well-known/oauth-authorization-server"}
+"""404, as the issuer is no URL."""
 SLOW_SECONDS = 0.05
 ATTEMPTS = 10
 """What stops the loop does so each time; a busy machine, now and then."""
@@ -78,12 +80,15 @@ def call(watched: Api, api: Api, operation: str) -> int:
     pair = api.log_in(email)
     session = api.http.get("/api/v1/me/sessions", headers=bearer(pair["access_token"])).json()[0]
     path = path.replace("{user_id}", str(other["id"])).replace("{session_id}", session["id"])
+    path = path.replace("{kid}", api.operator.key_admin.prepare(OPERATOR, "ES256").kid)
     body: dict[str, Any] = {
         "email": new_email(),
         "password": PASSWORD,
         "current_password": PASSWORD,
         "new_password": PASSWORD,
         "refresh_token": pair["refresh_token"],
+        "algorithm": "RS256",  # the one that takes long to make
+        "reason": "a drill",
     }
     if method == "PATCH":
         body = {"role": "guest"}
@@ -117,7 +122,7 @@ def test_no_operation_stops_the_event_loop(
 ) -> None:
     for _ in range(ATTEMPTS):
         complaints.clear()
-        assert call(watched, api, operation) in (200, 201, 204)
+        assert call(watched, api, operation) in (200, 201, 204) or operation in ABSENT
         watched.http.get(LIVE)  # by now the loop has said what it thinks of the one before
         if not complaints:
             return

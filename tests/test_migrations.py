@@ -107,6 +107,9 @@ def test_every_constraint_and_index_has_its_name_by_the_convention(database_url:
         "ck_revocations_subject",
         "ix_revocations_transaction_id",
         "ix_revocations_expires_at",
+        "pk_signing_keys",
+        "ck_signing_keys_algorithm",
+        "ck_signing_keys_revoked",
     }
 
 

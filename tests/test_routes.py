@@ -28,6 +28,8 @@ PUBLIC = {
     "GET /api/v1/health",
     "GET /api/v1/health/live",
     "GET /health",
+    "GET /.well-known/jwks.json",
+    "GET /.well-known/oauth-authorization-server",
     "GET /metrics",  # guarded by METRICS_TOKEN, where there is one
 }
 USER = {
@@ -51,6 +53,11 @@ ADMIN = {
     "GET /api/v1/admin/users/{user_id}/sessions",
     "DELETE /api/v1/admin/users/{user_id}/sessions",
     "GET /api/v1/admin/audit",
+    "GET /api/v1/admin/keys",
+    "POST /api/v1/admin/keys/prepare",
+    "POST /api/v1/admin/keys/rotate",
+    "POST /api/v1/admin/keys/rewrap",
+    "POST /api/v1/admin/keys/{kid}/revoke",
 }
 
 

@@ -11,6 +11,7 @@ from fastapi import Request
 from sqlalchemy import Engine
 
 from app.application import create_app
+from app.cli.running import OPERATOR
 from tests.support import (
     LIVE,
     NOWHERE,
@@ -47,6 +48,11 @@ def assert_not_stored(response: httpx.Response) -> None:
     assert response.headers.get_list("cache-control") == ["no-store"]
 
 
+PUBLISHED = {"GET /.well-known/jwks.json", "GET /.well-known/oauth-authorization-server"}
+"""Of nobody in particular: the one may be stored, the other is absent where the issuer is no URL."""
+NOT_STORED = (PUBLIC | USER | ADMIN | set(SIBLING)) - PUBLISHED
+
+
 class House:
     """A service with an administrator, and for each call somebody whom it is about."""
 
@@ -59,6 +65,7 @@ class House:
         user = register(self.api)
         pair = self.api.log_in(user["email"])
         path = path.replace("{user_id}", str(user["id"])).replace("{session_id}", session_of(pair))
+        path = path.replace("{kid}", self.api.operator.key_admin.prepare(OPERATOR, "ES256").kid)
         token = self.admin.token if name in ADMIN else pair["access_token"]
         token = self.sibling.token if name in SIBLING else token
         body: dict[str, Any] = {"json": {"email": new_email(), "password": PASSWORD, "role": "guest"}}
@@ -72,6 +79,8 @@ class House:
             body = {"json": {"refresh_token": pair["refresh_token"]}}
         elif method == "PATCH":
             body = {"json": {"role": "guest"}}
+        elif name.endswith("/revoke"):
+            body = {"json": {"reason": "a drill"}}
         return self.api.http.request(method, path, headers=bearer(token), **body)
 
 
@@ -81,14 +90,14 @@ def house(start_service: MakeService, fresh_database_url: str, fresh_database: E
 
 
 def test_what_succeeds_has_the_headers_and_is_not_stored(house: House) -> None:
-    for name in sorted(PUBLIC | USER | ADMIN | set(SIBLING)):
+    for name in sorted(NOT_STORED):
         response = house.call(name)
 
         assert response.is_success, (name, response.text)
         assert_not_stored(response)
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC | USER | ADMIN | set(SIBLING)))
+@pytest.mark.parametrize("name", sorted(NOT_STORED))
 def test_what_is_refused_has_the_headers_and_is_not_stored(api: Api, name: str) -> None:
     method, path = name.split(" ")
 
@@ -175,3 +184,13 @@ def test_the_assets_of_the_documentation_are_stored(api: Api) -> None:
     for response in (first, again):
         assert_headers(response)
         assert "cache-control" not in response.headers
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_what_is_published_has_the_headers(start_service: MakeService, name: str) -> None:
+    api = start_service(jwt_issuer="https://auth.example.com")
+
+    response = api.http.get(name.removeprefix("GET "))
+
+    assert response.status_code == 200
+    assert_headers(response)

@@ -40,7 +40,7 @@ def open_container() -> Iterator[Container]:
     except DatabaseUnavailable as error:
         raise SystemExit(f"The database does not answer: {describe(error)}") from None
     except NotFound:
-        raise SystemExit("There is no such user, session or service.") from None
+        raise SystemExit("There is no such user, session, service or key.") from None
     except ServiceError as error:
         raise SystemExit(f"{error}.") from None
     finally:

@@ -1,3 +1,5 @@
+from abc import abstractmethod
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import cached_property
 
@@ -5,18 +7,26 @@ from app.container.foundation import Foundation
 from app.database.revisions import known_revisions
 from app.services.operations.audit import AuditService
 from app.services.operations.cleanup import CleanupService
-from app.services.operations.doctor import DoctorService
+from app.services.operations.doctor import DoctorService, Finding
 from app.services.operations.health import HealthService
 
 
 class OperationsServices(Foundation):
+    @abstractmethod
+    def _check_signing(self) -> None:
+        """Keys are above operations, so their container provides these two. Raises NotReady."""
+
+    @abstractmethod
+    def _examine_keys(self) -> Iterator[Finding]:
+        """Raises DatabaseUnavailable."""
+
     @cached_property
     def audit(self) -> AuditService:
         return AuditService(self._db, self.clock)
 
     @cached_property
     def health(self) -> HealthService:
-        return HealthService(self.resources.background, known_revisions())
+        return HealthService(self.resources.background, known_revisions(), self._check_signing)
 
     @cached_property
     def cleanup(self) -> CleanupService:
@@ -30,4 +40,6 @@ class OperationsServices(Foundation):
 
     @cached_property
     def doctor(self) -> DoctorService:
-        return DoctorService(self.settings, self.resources.background, self.health, self.clock)
+        return DoctorService(
+            self.settings, self.resources.background, self.health, self.clock, self._examine_keys
+        )

@@ -1,6 +1,6 @@
 from functools import cached_property
 
-from app.container.delivery import DeliveryServices
+from app.container.keys import KeyServices
 from app.security.devices import DeviceCookies
 from app.security.keys import derive, derive_each
 from app.security.throttle_keys import ThrottleKeys
@@ -13,7 +13,7 @@ _THROTTLE_LABEL = b"kanban-auth throttle v1"
 _DEVICE_LABEL = b"kanban-auth device v1"
 
 
-class ProtectionServices(DeliveryServices):
+class ProtectionServices(KeyServices):
     @cached_property
     def _policy(self) -> PasswordPolicy:
         return PasswordPolicy(

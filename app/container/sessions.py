@@ -17,10 +17,15 @@ from app.services.sessions.tokens import SessionLifetime, TokenService
 class SessionServices(CredentialServices):
     @cached_property
     def tokens(self) -> TokenService:
-        keys = token_keys(self.settings.secret_keys, self.settings.shared_secret, self.settings.jwt_algorithm)
-        parties = Parties(self.settings.jwt_issuer, self.settings.jwt_audience)
-        lifetime = timedelta(minutes=self.settings.access_token_expire_minutes)
-        return TokenService(keys, parties, lifetime, self.clock)
+        settings = self.settings
+        return TokenService(
+            token_keys(settings.secret_keys, settings.shared_secret, settings.jwt_algorithm),
+            self.signing_keys,
+            Parties(settings.jwt_issuer, settings.jwt_audience),
+            self._access_lifetime,
+            self.clock,
+            self.metrics.keys,
+        )
 
     @cached_property
     def introspection(self) -> IntrospectionService:

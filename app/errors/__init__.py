@@ -11,6 +11,7 @@ ServiceError
 │   ├── NotAuthenticated    not_authenticated
 │   └── TokenRefused
 │       ├── InvalidToken         invalid_token
+│       │   └── UnknownKey
 │       ├── TokenExpired         token_expired
 │       ├── TokenRevoked         token_revoked
 │       ├── InvalidRefreshToken  invalid_refresh_token
@@ -48,6 +49,7 @@ from app.errors.authentication import (
     TokenRefused,
     TokenRevoked,
     TooManyFailures,
+    UnknownKey,
 )
 from app.errors.availability import DatabaseUnavailable, HashingQueueFull, NotReady
 from app.errors.delivery import CursorExpired, InvalidCursor
@@ -103,4 +105,5 @@ __all__ = [
     "TooManyRequests",
     "Unauthenticated",
     "Unavailable",
+    "UnknownKey",
 ]

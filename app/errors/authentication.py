@@ -34,6 +34,10 @@ class InvalidToken(TokenRefused):
     message = "Invalid access token"
 
 
+class UnknownKey(InvalidToken):
+    """The token's `kid` is not known; another replica may have made that key a moment ago."""
+
+
 class TokenExpired(TokenRefused):
     code = "token_expired"
     message = "Access token expired"

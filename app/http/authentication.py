@@ -12,7 +12,7 @@ from app.greenlets import run_in_greenlet
 from app.http.bodies import json_body, validated
 from app.http.client import client_of
 from app.http.cookies import ACCESS_COOKIE, DEVICE_COOKIE, REFRESH_COOKIE
-from app.http.dependencies import container_of, cookies_of
+from app.http.dependencies import access_tokens_of, container_of, cookies_of
 from app.http.middleware.observability import route_of
 from app.models.users import Role
 from app.schemas.sessions import IdempotencyKeyText, RefreshRequest
@@ -47,7 +47,7 @@ class _AccessToken(_Password):
         token = bearer_of(request) or cookies_of(request).read(ACCESS_COOKIE)
         if not token:
             raise NotAuthenticated
-        claims = container_of(request).tokens.verify_access(token)
+        claims = await access_tokens_of(request).verify(token)
         request.state.user_id = claims.user_id
         return claims
 

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from app.config import Settings
 from app.container import Container
+from app.http.access_tokens import AccessTokens
 from app.http.client import client_of
 from app.http.cookies import AuthCookies
 from app.services.accounts.admin import AdminService
@@ -15,6 +16,9 @@ from app.services.credentials.account_closure import AccountClosureService
 from app.services.credentials.password_change import PasswordChangeService
 from app.services.delivery.hub import RevocationHub
 from app.services.delivery.revocations import RevocationFeed
+from app.services.keys.admin import KeyAdminService
+from app.services.keys.rewrapping import RewrapService
+from app.services.keys.signing import SigningKeys
 from app.services.operations.audit import AuditService, Client
 from app.services.operations.health import HealthService
 from app.services.sessions.admin import SessionAdminService
@@ -33,6 +37,11 @@ def container_of(request: Request) -> Container:
 
 def cookies_of(request: Request) -> AuthCookies:
     return AuthCookies(request.app.state.cookie_policy, request)
+
+
+def access_tokens_of(request: Request) -> AccessTokens:
+    tokens: AccessTokens = request.app.state.access_tokens
+    return tokens
 
 
 def _from_container(get: Callable[[Container], Any]) -> Any:
@@ -55,6 +64,9 @@ RevocationFeedDep = Annotated[RevocationFeed, _from_container(lambda c: c.revoca
 RevocationHubDep = Annotated[RevocationHub, _from_container(lambda c: c.revocation_hub)]
 IntrospectionServiceDep = Annotated[IntrospectionService, _from_container(lambda c: c.introspection)]
 AuditServiceDep = Annotated[AuditService, _from_container(lambda c: c.audit)]
+KeyAdminServiceDep = Annotated[KeyAdminService, _from_container(lambda c: c.key_admin)]
+RewrapServiceDep = Annotated[RewrapService, _from_container(lambda c: c.rewrapping)]
+SigningKeysDep = Annotated[SigningKeys, _from_container(lambda c: c.signing_keys)]
 HealthServiceDep = Annotated[HealthService, _from_container(lambda c: c.health)]
 MetricsDep = Annotated[Metrics, _from_container(lambda c: c.metrics)]
 

@@ -5,6 +5,7 @@ from app.models.declarative import Base
 from app.models.revocations import TokenRevocation
 from app.models.service_tokens import ServiceToken
 from app.models.sessions import LoginSession
+from app.models.signing_keys import SigningKey
 from app.models.throttles import ConsecutiveFailures, Throttle
 from app.models.users import User
 
@@ -14,6 +15,7 @@ __all__ = [
     "ConsecutiveFailures",
     "LoginSession",
     "ServiceToken",
+    "SigningKey",
     "Throttle",
     "TokenRevocation",
     "User",

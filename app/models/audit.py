@@ -27,6 +27,9 @@ class AuditEventName(StrEnum):
     REUSE_DETECTED = "session.reuse_detected"
     SERVICE_CREATED = "service.created"
     SERVICE_REVOKED = "service.revoked"
+    KEY_CREATED = "key.created"
+    KEY_REVOKED = "key.revoked"
+    KEYS_REWRAPPED = "keys.rewrapped"
 
 
 class AuditEvent(Base):

@@ -8,11 +8,13 @@ from app.routers import (
     audit,
     health,
     introspection,
+    keys,
     metrics,
     revocations,
     sessions,
     users,
     verification,
+    well_known,
 )
 
 # FastAPI matches routes in this order, so the most frequent ones come first.
@@ -21,6 +23,7 @@ ROUTERS: Final = (
     users.router,
     users.me_router,
     health.router,
+    well_known.router,
     metrics.router,
     verification.router,
     introspection.router,
@@ -28,4 +31,5 @@ ROUTERS: Final = (
     account.router,
     admin.router,
     audit.router,
+    keys.router,
 )

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from jose import jwk
 from jose.backends.base import Key as JoseKey
+from jose.exceptions import JOSEError
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _MAX_HEADER: Final = 1024
@@ -41,8 +42,11 @@ def private_key(key: Any, algorithm: str, kid: str) -> Key:
 
 
 def public_key(public_jwk: dict[str, Any], algorithm: str, kid: str) -> Key:
-    """Raises ValueError or jose's JWKError if `public_jwk` is no key of this algorithm."""
-    return Key(algorithm, kid, jwk.construct(public_jwk, algorithm))
+    """Raises ValueError if `public_jwk` is no key of this algorithm."""
+    try:
+        return Key(algorithm, kid, jwk.construct(public_jwk, algorithm))
+    except (JOSEError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError("not a public key") from error
 
 
 def public_jwk(key: Any, algorithm: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+Mode = Literal["livesum", "livemin", "livemostrecent"]
+
 
 class Families:
     """Creates metrics in one registry; counters and gauges start with all their label values."""
@@ -22,11 +24,13 @@ class Families:
     def total(self, name: str, text: str) -> Counter:
         return Counter(name, text, registry=self._registry)
 
-    def gauge(self, name: str, text: str, mode: Literal["livesum", "livemostrecent"] = "livesum") -> Gauge:
+    def gauge(self, name: str, text: str, mode: Mode = "livesum") -> Gauge:
         return Gauge(name, text, registry=self._registry, multiprocess_mode=mode)
 
-    def gauges(self, name: str, text: str, label: str, label_values: Iterable[str]) -> Gauge:
-        gauge = Gauge(name, text, (label,), registry=self._registry, multiprocess_mode="livesum")
+    def gauges(
+        self, name: str, text: str, label: str, label_values: Iterable[str], mode: Mode = "livesum"
+    ) -> Gauge:
+        gauge = Gauge(name, text, (label,), registry=self._registry, multiprocess_mode=mode)
         for value in label_values:
             gauge.labels(value)
         return gauge

@@ -30,6 +30,9 @@ HTTP_REFUSALS: Final = (
     "body_too_large",
     "malformed",
 )
+KEY_STATES: Final = ("published", "signing", "verifying", "gone", "revoked")
+TRUSTED_KEYS: Final = ("shared_secret", "published", "signing", "verifying")
+TOKEN_ALGORITHMS: Final = ("HS256", "HS384", "HS512", "ES256", "RS256")
 _HTTP_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _HASH_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
 
@@ -96,6 +99,37 @@ class SessionMetrics:
         self.purged = families.total("app_sessions_purged", "Sessions deleted after their end.")
         self.live = families.gauge(
             "app_sessions_live", "Sessions that can be refreshed, counted by the clean-up.", "livemostrecent"
+        )
+
+
+class KeyMetrics:
+    """By state, not by kid: every rotation would add series that no one removes."""
+
+    def __init__(self, families: Families) -> None:
+        self.keys = families.gauge_by(
+            "app_signing_keys", "Signing keys.", "state", KEY_STATES, "livemostrecent"
+        )
+        self.ready = families.gauge(
+            "app_signing_ready", "Whether every worker can sign access tokens.", "livemin"
+        )
+        self.undecryptable = families.gauge(
+            "app_signing_keys_undecryptable",
+            "Signing keys in use that no SECRET_KEY decrypts.",
+            "livemostrecent",
+        )
+        self.age = families.gauge(
+            "app_signing_key_age_seconds", "For how long the key that signs has signed.", "livemostrecent"
+        )
+        self.age_limit = families.gauge(
+            "app_signing_key_age_limit_seconds",
+            "For how long a key may sign; 0 if it is replaced by command only.",
+            "livemostrecent",
+        )
+        self.issued = families.counter(
+            "app_access_tokens_issued", "Access tokens signed.", "algorithm", TOKEN_ALGORITHMS
+        )
+        self.accepted = families.counter(
+            "app_access_tokens_accepted", "Access tokens verified.", "key", TRUSTED_KEYS
         )
 
 
@@ -167,6 +201,7 @@ class Metrics:
         self.http = HttpMetrics(families)
         self.accounts = AccountMetrics(families)
         self.sessions = SessionMetrics(families, revocation_reasons)
+        self.keys = KeyMetrics(families)
         self.hashing = HashingMetrics(families)
         self.throttles = ThrottleMetrics(families)
         self.database = DatabaseMetrics(families)

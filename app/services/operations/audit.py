@@ -43,7 +43,15 @@ class Anonymous(NamedTuple):
     user_id: None = None
 
 
-Actor = UserActor | Operator | Anonymous
+class Service(NamedTuple):
+    """The service itself, in the background."""
+
+    client: Client
+    user_id: None = None
+
+
+SERVICE: Final = Service(Client(None, None))
+Actor = UserActor | Operator | Anonymous | Service
 
 
 class AuditFilter(NamedTuple):

@@ -1,5 +1,6 @@
 """Checks that the database answers, accepts writes, and has the columns that the code needs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -41,10 +42,14 @@ class Schema(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HealthService:
-    """`revisions` lists the revisions that the code knows, oldest first."""
+    """`revisions` lists the revisions that the code knows, oldest first.
+
+    `check_signing`, where tokens are issued, raises NotReady if none can be signed.
+    """
 
     db: Database
     revisions: tuple[str, ...]
+    check_signing: Callable[[], None] | None = None
     _verified_revisions: set[str | None] = field(default_factory=set)
 
     def check(self) -> None:
@@ -52,6 +57,8 @@ class HealthService:
         try:
             if problem := self.problem(self.schema()):
                 raise NotReady(problem)
+            if self.check_signing is not None:
+                self.check_signing()
         except (DatabaseUnavailable, NotReady) as error:
             log.warning("health.unavailable", reason=error.reason)
             raise

@@ -24,7 +24,7 @@ class IntrospectionService:
     def introspect(self, token: str) -> Introspection | None:
         """None unless it is an access token of a live session and an active user."""
         try:
-            claims = self.tokens.verify_access(token)
+            claims = self.tokens.verify_patiently(token)
             account = self.profile.authenticate(claims.user_id, claims.session_id)
         except TokenRefused:
             return None

@@ -85,7 +85,8 @@ class LoginService:
     metrics: SessionMetrics
 
     def log_in(self, username: str, password: str, client: Client, cookies: LoginCookies) -> Login:
-        """Raises InvalidCredentials, TooManyRequests."""
+        """Raises InvalidCredentials, TooManyRequests, NotReady."""
+        self.tokens.check_ready()
         found = self.passwords.find(username)
         user_id = found[0].id if found else None
         with self.guesses.login(username, user_id, cookies.device, client) as guess:

@@ -86,6 +86,7 @@ class RotationService:
             self._count("invalid")
             log.info("refresh.refused", outcome="invalid")
             raise
+        self.tokens.check_ready()
         key_hash = _hash_key(idempotency_key)
         parameters = self._parameters(claims.session_id, key_hash, client, now)
         rows = self.db.execute(_ROTATE, parameters | {"presented": claims.token_id})
@@ -98,6 +99,7 @@ class RotationService:
 
     def renew(self, user_id: int, session_id: UUID, client: Client) -> TokenPair | None:
         """A new pair without presenting a refresh token; None if the session has ended."""
+        self.tokens.check_ready()
         now = self.clock()
         rows = self.db.execute(_RENEW, self._parameters(session_id, None, client, now))
         return self._pair(user_id, session_id, rows[0]) if rows else None

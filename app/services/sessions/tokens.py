@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from app.clock import Clock
+from app.errors import TokenExpired, UnknownKey
 from app.security.keys import TokenKeys
 from app.security.tokens import (
     AccessClaims,
@@ -14,7 +15,10 @@ from app.security.tokens import (
     decode_refresh,
     encode_access,
     encode_refresh,
+    kid_of,
 )
+from app.services.keys.signing import SigningKeys
+from app.telemetry.metrics import KeyMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +41,22 @@ class SessionLifetime:
 
 @dataclass(frozen=True, slots=True)
 class TokenService:
-    keys: TokenKeys
+    secrets: TokenKeys
+    signing: SigningKeys
     parties: Parties
     access_lifetime: timedelta
     clock: Clock
+    metrics: KeyMetrics
+
+    def check_ready(self) -> None:
+        """Before what is done cannot be undone. Raises NotReady if no access token can be signed."""
+        self.signing.check()
 
     def issue(self, refresh: RefreshClaims, role: str) -> TokenPair:
-        """A new access token, and the refresh token, which is always the same for the same claims."""
+        """A new access token, and the refresh token, which is always the same for the same claims.
+
+        Raises NotReady.
+        """
         issued_at, lifetime = unix_seconds(self.clock()), int(self.access_lifetime.total_seconds())
         access = AccessClaims(
             user_id=refresh.user_id,
@@ -53,20 +66,47 @@ class TokenService:
             issued_at=issued_at,
             expires_at=issued_at + lifetime,
         )
+        signer = self.secrets.shared[0] if self.signing.algorithm is None else self.signing.signer()
+        self.metrics.issued.labels(signer.algorithm).inc()
         return TokenPair(
-            access_token=encode_access(access, self.parties, self.keys.shared[0]),
+            access_token=encode_access(access, self.parties, signer),
             expires_in=lifetime,
-            refresh_token=encode_refresh(refresh, self.parties, self.keys.refresh[0]),
+            refresh_token=encode_refresh(refresh, self.parties, self.secrets.refresh[0]),
             refresh_expires_in=refresh.expires_at - issued_at,
         )
 
     def verify_access(self, token: str) -> AccessClaims:
-        """Raises InvalidToken, or TokenExpired if a valid token has expired."""
-        return decode_access(token, self.parties, self.keys.shared, self.clock().timestamp())
+        """Raises InvalidToken, UnknownKey, or TokenExpired if the token or its key is no longer good.
+
+        A token of a key that was revoked counts as expired: the session lives, and a refresh helps.
+        """
+        now = self.clock()
+        kid = kid_of(token)
+        if kid is None:
+            claims = decode_access(token, self.parties, self.secrets.shared, now.timestamp())
+            self.metrics.accepted.labels("shared_secret").inc()
+            return claims
+        if (key := self.signing.find(kid)) is None:
+            raise UnknownKey
+        claims = decode_access(token, self.parties, (key.public,), now.timestamp())
+        state = key.life.state(now)
+        if not state.is_trusted:
+            raise TokenExpired
+        self.metrics.accepted.labels(state).inc()
+        return claims
+
+    def verify_patiently(self, token: str) -> AccessClaims:
+        """Like `verify_access`, but looks for a key that is not known. Also raises DatabaseUnavailable."""
+        try:
+            return self.verify_access(token)
+        except UnknownKey:
+            if self.signing.may_look_again():
+                self.signing.look_again()
+            return self.verify_access(token)
 
     def verify_refresh(self, token: str) -> RefreshClaims:
         """Raises InvalidRefreshToken if the token is not valid or has expired."""
-        return decode_refresh(token, self.parties, self.keys.refresh, self.clock().timestamp())
+        return decode_refresh(token, self.parties, self.secrets.refresh, self.clock().timestamp())
 
 
 def unix_seconds(moment: datetime) -> int:

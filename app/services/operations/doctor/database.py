@@ -1,6 +1,6 @@
 """The database as the service finds it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ class DatabaseChecks:
     db: Database
     health: HealthService
     clock: Clock
+    examine_keys: Callable[[], Iterator[Finding]]
 
     def examine(self) -> Iterator[Finding]:
         before = self.clock().timestamp()
@@ -51,6 +52,8 @@ class DatabaseChecks:
         yield _timeouts(server)
         yield _skew(server.now - (before + after) / 2)
         yield self._connections(server.connections)
+        if not (schema.is_behind or schema.missing):
+            yield from self.examine_keys()
 
     def _schema(self, schema: Schema) -> Finding:
         if schema.is_behind:

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from app.clock import Clock
@@ -17,9 +17,11 @@ class DoctorService:
     db: Database
     health: HealthService
     clock: Clock
+    examine_keys: Callable[[], Iterator[Finding]]
 
     def examine(self) -> Iterator[Finding]:
         yield ok("settings", f"usable; ENVIRONMENT is {self.settings.environment}")
         yield from check_strength(self.settings)
-        yield from DatabaseChecks(self.settings, self.db, self.health, self.clock).examine()
+        checks = DatabaseChecks(self.settings, self.db, self.health, self.clock, self.examine_keys)
+        yield from checks.examine()
         yield from check_surroundings(self.settings)

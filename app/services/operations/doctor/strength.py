@@ -45,6 +45,8 @@ def _secret(name: str, value: str) -> Finding:
 
 def _signing(settings: Settings) -> Finding:
     algorithm, needed = settings.jwt_algorithm, hmac_bytes(settings.jwt_algorithm)
+    if not needed:
+        return ok("signing", f"{algorithm}, with keys of our own")
     if len((settings.shared_secret or settings.secret_keys[0]).encode()) < needed:
         return warning("signing", f"{algorithm} needs a secret of {needed} bytes (RFC 7518 §3.2)")
     return ok("signing", f"{algorithm}, with a key that is long enough")

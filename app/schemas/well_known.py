@@ -1,0 +1,53 @@
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field
+
+from app.errors import NotFound
+
+
+class JwkSet(BaseModel):
+    keys: list[dict[str, Any]] = Field(
+        examples=[
+            [
+                {
+                    "kty": "EC",
+                    "crv": "P-256",
+                    "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                    "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+                    "kid": "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U",
+                    "use": "sig",
+                    "alg": "ES256",
+                }
+            ]
+        ]
+    )
+
+
+class ServerMetadata(BaseModel):
+    """RFC 8414 §2. No grant is for third parties, so there is no authorization endpoint."""
+
+    issuer: str = Field(examples=["https://auth.example.com"])
+    jwks_uri: str = Field(examples=["https://auth.example.com/.well-known/jwks.json"])
+    token_endpoint: str = Field(examples=["https://auth.example.com/api/v1/token"])
+    introspection_endpoint: str = Field(examples=["https://auth.example.com/api/v1/introspect"])
+    token_endpoint_auth_methods_supported: list[str] = ["none"]
+    grant_types_supported: list[str] = ["password"]
+    response_types_supported: list[str] = []
+
+
+def metadata_of(issuer: str) -> ServerMetadata:
+    """Raises NotFound if the issuer is no https URL without query and fragment (RFC 8414 §2)."""
+    try:
+        url = urlsplit(issuer)
+    except ValueError:
+        raise NotFound from None
+    if url.scheme != "https" or not url.hostname or "?" in issuer or "#" in issuer:
+        raise NotFound
+    base = issuer.rstrip("/")
+    return ServerMetadata(
+        issuer=issuer,
+        jwks_uri=f"{base}/.well-known/jwks.json",
+        token_endpoint=f"{base}/api/v1/token",
+        introspection_endpoint=f"{base}/api/v1/introspect",
+    )

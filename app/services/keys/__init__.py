@@ -1,0 +1,1 @@
+"""Signing keys: read into memory, made, rotated, revoked, diagnosed."""
