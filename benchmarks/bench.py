@@ -211,6 +211,36 @@ def bench(service: Server, two: Server, unobserved: Server, limits: Server) -> N
     verdict("RSS of the worker, MiB", service.rss_mib(), 105, at_least=False)
 
 
+def bench_keys(service: Server, es256: Server, rs256: Server) -> None:
+    """What it costs to sign with a private key, and to verify with a public one."""
+
+    def rotating(server: Server) -> Callable[[], Line]:
+        return lambda: measure(
+            server, lambda: [refresh(pair["refresh_token"]) for pair in pairs(server, LOGGER_IN, CONNECTIONS)]
+        )
+
+    def reading(server: Server) -> Callable[[], Line]:
+        access = pairs(server, READER, 1)[0]["access_token"]
+        return lambda: measure(server, lambda: [get("/api/v1/me", access)] * CONNECTIONS)
+
+    servers = {"HS256": service, "ES256": es256, "RS256": rs256}
+    refreshes = dict(zip(servers, compare(*map(rotating, servers.values())), strict=True))
+    readings = dict(zip(servers, compare(*map(reading, servers.values())), strict=True))
+    live, key_set = compare(
+        lambda: measure(es256, lambda: [get("/api/v1/health/live")] * CONNECTIONS),
+        lambda: measure(es256, lambda: [get("/.well-known/jwks.json")] * CONNECTIONS),
+    )
+    for algorithm in servers:
+        row(f"refresh, {algorithm}", refreshes[algorithm])
+        row(f"me, {algorithm}", readings[algorithm])
+    row("health/live", live)
+    row("jwks.json", key_set)
+    print()
+    more = refreshes["ES256"].cpu - refreshes["HS256"].cpu
+    verdict("refresh, ES256 beyond HS256, CPU ms", more, 0.15, at_least=False)
+    verdict("jwks.json / health/live", key_set.rate / live.rate, 0.9, at_least=True)
+
+
 def me_beside_logins(service: Server, access: str) -> tuple[float, float]:
     """The p99 of /me in milliseconds, first without and then with a queue of concurrent logins."""
     requests = [get("/api/v1/me", access)] * 4
@@ -246,8 +276,11 @@ def main() -> None:
         serve("app.main:app", environment, workers=2) as two,
         serve("benchmarks.unobserved:app", environment) as unobserved,
         serve("benchmarks.limits:app", environment, limited=False) as limits,
+        serve("app.main:app", environment | {"JWT_ALGORITHM": "ES256"}) as es256,
+        serve("app.main:app", environment | {"JWT_ALGORITHM": "RS256"}) as rs256,
     ):
         bench(service, two, unobserved, limits)
+        bench_keys(service, es256, rs256)
     devdb.detach(data)
 
 

@@ -114,6 +114,14 @@ FORGERIES = {
 }
 
 
+@pytest.fixture(scope="module", params=["HS256", "ES256"])
+def api(request: pytest.FixtureRequest, api: Api, start_lasting_service: MakeService) -> Api:
+    """With ES256, siblings may still show tokens that they signed with the secret that they share."""
+    if request.param == "HS256":
+        return api
+    return start_lasting_service(jwt_algorithm=request.param, jwt_secret=SECRET_KEY)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _user_one(api: Api, engine: Engine) -> None:
     """The forgeries speak of user 1, who exists: they fail for what is wrong with them, and nothing else."""

@@ -28,7 +28,23 @@ class Key:
         return signature
 
     def verify(self, message: bytes, signature: bytes) -> bool:
-        return bool(self._key.verify(message, signature))
+        if self.kid is None:
+            return bool(self._key.verify(message, signature))
+        try:
+            _verify_once(self._key, message, signature)
+        except ValueError:
+            return False
+        return True
+
+
+@lru_cache(maxsize=1024)
+def _verify_once(key: JoseKey, message: bytes, signature: bytes) -> None:
+    """A public key takes 0.2 ms for what an HMAC does in 3 µs, and the same token comes again and again.
+
+    Raises ValueError; exceptions are not remembered.
+    """
+    if not key.verify(message, signature):
+        raise ValueError("not a signature of this key")
 
 
 def secret_key(secret: bytes, algorithm: str) -> Key:
