@@ -59,7 +59,7 @@ def main(options: list[str]) -> NoReturn:
 
 
 def _wait_for_database(settings: Settings) -> Database:
-    engine = connect(settings.database_url.get_secret_value())
+    engine = connect(settings.migration_url)
     address = f"{engine.url.host or engine.url.query.get('host')}:{engine.url.port or 5432}"
     deadline = time.monotonic() + settings.database_wait_seconds
     problem = ""

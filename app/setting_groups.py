@@ -38,8 +38,14 @@ def hmac_bytes(algorithm: str) -> int:
 
 class DatabaseSettings(EnvironmentSettings):
     database_url: PostgresUrl
+    migration_database_url: PostgresUrl | None = None
     run_migrations: bool = True
     database_wait_seconds: int = Field(default=60, ge=0, le=3600)
+
+    @property
+    def migration_url(self) -> str:
+        """MIGRATION_DATABASE_URL, or else DATABASE_URL."""
+        return (self.migration_database_url or self.database_url).get_secret_value()
 
 
 class TokenSettings(EnvironmentSettings):

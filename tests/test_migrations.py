@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 
 import pytest
@@ -7,12 +8,21 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, make_url, text
 
 from app.database.revisions import known_revisions
 from app.devdb import PROJECT
 from app.models import Base
-from tests.support import PATIENCE_SECONDS, SECRET_KEY, MakeDatabase, alembic_config, clean_environment
+from tests.support import (
+    PATIENCE_SECONDS,
+    SECRET_KEY,
+    MakeDatabase,
+    alembic_config,
+    clean_environment,
+    eventually,
+    look_into,
+    until_blocked,
+)
 
 
 def test_migrations_go_up_down_and_up_again(make_database: MakeDatabase) -> None:
@@ -61,6 +71,54 @@ def test_four_migrators_at_once_all_succeed(make_database: MakeDatabase) -> None
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
     engine.dispose()
+
+
+def test_a_migration_that_waits_for_a_lock_blocks_no_writer(make_database: MakeDatabase) -> None:
+    url = make_database()
+    config = alembic_config(url)
+    command.upgrade(config, "1f68190ad385")  # the next one changes a constraint of refresh_tokens
+    watcher, engine = look_into(url), create_engine(url)
+    session = text(
+        "INSERT INTO refresh_tokens (id, user_id, token_id, created_at, expires_at)"
+        " SELECT gen_random_uuid(), id, gen_random_uuid(), now(), now() FROM users"
+    )
+    with watcher.connect() as connection, ThreadPoolExecutor(1) as threads:
+        connection.execute(
+            text("INSERT INTO users (email, hashed_password, created_at) VALUES ('ada', 'x', now())")
+        )
+        with engine.begin() as long_transaction:
+            long_transaction.execute(session)
+            migration = threads.submit(command.upgrade, config, "head")
+            until_blocked(watcher)
+
+            connection.execute(session)
+
+            assert not migration.done()
+        migration.result()
+
+        assert connection.scalar(text("SELECT count(*) FROM refresh_tokens")) == 2
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == known_revisions()[-1]
+    for each in (watcher, engine):
+        each.dispose()
+
+
+def test_a_migration_is_not_bound_by_the_timeouts_of_its_role(make_database: MakeDatabase) -> None:
+    url = make_database()
+    limited = make_url(url).update_query_dict({"options": "-c statement_timeout=1s -c lock_timeout=1s"})
+    config = alembic_config(limited.render_as_string(hide_password=False))
+    watcher, engine = look_into(url), create_engine(url)
+    longer_than_that = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '1500 ms'"
+    )
+    with watcher.connect() as connection, ThreadPoolExecutor(1) as threads:
+        with engine.begin() as another:
+            another.execute(text("SELECT pg_advisory_xact_lock(6051220107)"))
+            migration = threads.submit(command.upgrade, config, "head")
+            eventually(lambda: connection.scalar(longer_than_that))
+        migration.result()
+    for each in (watcher, engine):
+        each.dispose()
 
 
 def test_every_constraint_and_index_has_its_name_by_the_convention(database_url: str) -> None:
