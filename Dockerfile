@@ -8,8 +8,9 @@ WORKDIR /srv
 RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent auth
 STOPSIGNAL SIGTERM
 EXPOSE 8000
+# Whether the process answers, and not its database: a restart of ours would not bring that one back.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --retries=3 \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/api/v1/health', timeout=4)"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/api/v1/health/live', timeout=4)"]
 CMD ["python", "-m", "app.serve", "--host", "0.0.0.0"]
 
 

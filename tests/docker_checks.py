@@ -21,7 +21,11 @@ from tests.support import PASSWORD, new_email
 HEALTH = "/api/v1/health"
 SECRET_KEY = "a secret key of the docker checks, and of nothing else"
 DATABASE_URL = "postgresql://kanban:kanban@auth-db:5432/kanban_auth"
-PRODUCTION = {"SECRET_KEY": SECRET_KEY, "DATABASE_URL": DATABASE_URL}
+PRODUCTION = {
+    "SECRET_KEY": SECRET_KEY,
+    "DATABASE_URL": DATABASE_URL.replace(":kanban@", ":of-the-checks@"),
+    "POSTGRES_PASSWORD": "of-the-checks",
+}
 
 
 def why_not() -> str | None:
@@ -208,9 +212,10 @@ def test_a_stopped_database_is_503_and_no_restart_is_needed(production: Stack) -
 
     assert production.register().status_code == 201
     assert production.inspect("auth", ".State.StartedAt") == started
+    assert "/health/live" in production.inspect("auth", "json .Config.Healthcheck.Test")
 
 
-def test_production_wants_its_two_settings() -> None:
+def test_production_wants_its_settings() -> None:
     stack = Stack("docker-compose.yml", "docker-compose.prod.yml")
     for missing in PRODUCTION:
         given = {name: value for name, value in PRODUCTION.items() if name != missing}

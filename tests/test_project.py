@@ -126,6 +126,21 @@ def test_the_image_has_the_version_of_the_project() -> None:
     assert f'image.version="{PYPROJECT["project"]["version"]}"' in dockerfile
 
 
+def test_a_lost_database_restarts_no_container() -> None:
+    """An orchestrator may restart what is not healthy, so the image asks the process alone."""
+    dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
+
+    (asked,) = re.findall(r"127\.0\.0\.1:8000(/[^']*)'", dockerfile)
+    assert asked == "/api/v1/health/live"
+
+
+def test_production_has_no_password_of_everybody() -> None:
+    overlay = (PROJECT / "docker-compose.prod.yml").read_text(encoding="utf-8")
+
+    for secret in ("SECRET_KEY", "DATABASE_URL", "POSTGRES_PASSWORD"):
+        assert re.findall(rf"\$\{{{secret}(..)", overlay) == [":?"]
+
+
 def test_every_link_in_the_documents_leads_somewhere() -> None:
     for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
