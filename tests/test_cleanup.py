@@ -7,9 +7,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from app.services.operations import cleanup
+from app.services.operations import cleanup, erasure
 from app.services.operations.cleanup import CleanupService
-from tests.support import Api, MakeService, MovableClock, error_of, eventually, metric_of
+from tests.support import (
+    PASSWORD,
+    Api,
+    MakeService,
+    MovableClock,
+    bearer,
+    error_of,
+    eventually,
+    metric_of,
+)
+from tests.support.accounts import Admin, register
 
 DAYS = 30
 
@@ -170,3 +180,62 @@ def test_the_retention_of_ended_sessions_is_a_setting(
     assert api.container.cleanup.sessions_kept == timedelta(0)
     assert prune(api) == 1
     assert left(fresh_database) == 0
+
+
+def places(fresh_database: Engine, where: str) -> list[tuple[str, str | None, str | None]]:
+    """Event, address and user agent, oldest first."""
+    with fresh_database.connect() as connection:
+        query = f"SELECT event, host(ip_address), user_agent FROM audit_events WHERE {where} ORDER BY id"
+        return [(row[0], row[1], row[2]) for row in connection.execute(text(query))]
+
+
+def test_the_audit_trail_forgets_the_places_of_deleted_users(api: Api, fresh_database: Engine) -> None:
+    api.http.headers["User-Agent"] = "Tab/1"
+    admin = Admin(api, fresh_database)
+    users = [register(api) for _ in range(3)]
+    leaver, removed, stays = (user["id"] for user in users)
+    for user in users:
+        api.token(user["email"], "a wrong password")
+    admin.change(leaver, role="guest")
+    token = api.log_in(users[0]["email"])["access_token"]
+    api.http.post("/api/v1/me/delete", json={"password": PASSWORD}, headers=bearer(token))
+    admin.call("DELETE", f"/{removed}")
+    here = ("127.0.0.1", "Tab/1")
+    of_the_admin = places(fresh_database, f"actor_id = {admin.id}")
+    assert {place[1:] for place in places(fresh_database, "true")} == {here}
+
+    prune(api)
+
+    not_by_the_admin = f"actor_id IS DISTINCT FROM {admin.id} AND user_id = "
+    assert places(fresh_database, not_by_the_admin + str(leaver)) == [
+        ("user.registered", None, None),
+        ("login.failed", None, None),
+        ("login.succeeded", None, None),
+        ("user.deleted", None, None),
+    ]
+    assert {place[1:] for place in places(fresh_database, not_by_the_admin + str(removed))} == {(None, None)}
+    assert {place[1:] for place in places(fresh_database, not_by_the_admin + str(stays))} == {here}
+    assert places(fresh_database, f"actor_id = {admin.id}") == of_the_admin
+    with fresh_database.connect() as connection:
+        marks = connection.scalars(text("SELECT details FROM audit_events WHERE event = 'user.deleted'"))
+        assert list(marks) == [{"addresses_erased": True}] * 2
+
+
+def test_however_many_events_of_a_deleted_user_are_erased(api: Api, fresh_database: Engine) -> None:
+    user = register(api)
+    token = api.log_in(user["email"])["access_token"]
+    with fresh_database.connect() as connection:
+        for actor in ("NULL", str(user["id"])):
+            connection.execute(
+                text(
+                    "INSERT INTO audit_events (at, actor_id, user_id, event, ip_address, user_agent, details)"
+                    f" SELECT now(), {actor}, {user['id']}, 'login.failed', '192.0.2.1', 'Tab/1', '{{}}'"
+                    " FROM generate_series(1, :number)"
+                ),
+                {"number": 2 * erasure.BATCH_SIZE + 7},
+            )
+    api.http.post("/api/v1/me/delete", json={"password": PASSWORD}, headers=bearer(token))
+
+    prune(api)
+
+    assert {place[1:] for place in places(fresh_database, "true")} == {(None, None)}

@@ -8,6 +8,7 @@ from app.database.revisions import known_revisions
 from app.services.operations.audit import AuditService
 from app.services.operations.cleanup import CleanupService
 from app.services.operations.doctor import DoctorService, Finding
+from app.services.operations.erasure import AddressErasure
 from app.services.operations.health import HealthService
 
 
@@ -34,6 +35,7 @@ class OperationsServices(Foundation):
             self.resources.background,
             timedelta(days=self.settings.revoked_session_retention_days),
             timedelta(days=self.settings.audit_retention_days),
+            AddressErasure(self.resources.background),
             self.clock,
             self.metrics.sessions,
         )

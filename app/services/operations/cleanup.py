@@ -24,6 +24,7 @@ from app.clock import Clock
 from app.database.transactions import Database, retry_conflicts
 from app.models import AuditEvent, ConsecutiveFailures, LoginSession, Throttle, TokenRevocation, User
 from app.models.sessions import is_live
+from app.services.operations.erasure import AddressErasure
 from app.telemetry.metrics import SessionMetrics
 
 log = structlog.get_logger(__name__)
@@ -75,6 +76,7 @@ class CleanupService:
     db: Database
     sessions_kept: timedelta
     audit_kept: timedelta
+    erasure: AddressErasure
     clock: Clock
     metrics: SessionMetrics
 
@@ -89,6 +91,7 @@ class CleanupService:
             return None
         self.metrics.purged.inc(sessions)
         audit_events = self._prune(_PRUNE_AUDIT, {"kept_until": now - self.audit_kept})
+        self.erasure.run()
         self._prune(_PRUNE_REVOCATIONS, {"now": now})
         self._prune(_PRUNE_THROTTLES, {"now": now})
         self._prune(_PRUNE_FAILURES, {"kept_until": now - FAILURES_KEPT})
