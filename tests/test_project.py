@@ -1,5 +1,6 @@
 """The project's own files agree with each other."""
 
+import ast
 import hashlib
 import json
 import re
@@ -139,6 +140,20 @@ def test_production_has_no_password_of_everybody() -> None:
 
     for secret in ("SECRET_KEY", "DATABASE_URL", "POSTGRES_PASSWORD"):
         assert re.findall(rf"\$\{{{secret}(..)", overlay) == [":?"]
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    defined = {
+        f"tests/{path.name}::{statement.name}"
+        for path in (PROJECT / "tests").glob("*.py")
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(statement, ast.FunctionDef)
+    }
+    documents = [path.read_text(encoding="utf-8") for path in (PROJECT / "docs").glob("*.md")]
+    named = set(re.findall(r"`(tests/[^`]*::[^`]*)`", "".join(documents)))
+
+    assert len(named) > 50
+    assert named - defined == set()
 
 
 def test_every_link_in_the_documents_leads_somewhere() -> None:
