@@ -37,8 +37,8 @@ class Roles(NamedTuple):
 
 
 def documented(number: int, name: str) -> list[str]:
-    """The statements of a block of SQL in *Roles*, with names of this run's own."""
-    section = DOCUMENT.split("### Roles\n")[1].split("\n###")[0]
+    """The statements of a block of SQL in *Database roles*, with names of this run's own."""
+    section = DOCUMENT.split("## Database roles\n")[1].split("\n##")[0]
     block = re.findall(r"(?s)```sql\n(.*?)```", section)[number]
     statements = re.sub(r"\bkanban_(owner|app|auth)\b", rf"{name}_\1", block).split(";")
     return [statement for statement in map(str.strip, statements) if statement]
