@@ -24,6 +24,7 @@ from tests.support import (
 )
 from tests.support.accounts import Admin, register
 from tests.support.commands import run_command
+from tests.support.siblings import Sibling
 
 DOCUMENT = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
 
@@ -70,7 +71,7 @@ def test_the_service_does_its_work_as_a_role_that_cannot_change_the_schema(
 ) -> None:
     command.upgrade(alembic_config(roles.owner), "head")
     clock = MovableClock()
-    service = start_service(database_url=roles.app, clock=clock)
+    service = start_service(database_url=roles.app, clock=clock, throttles=True)
     superuser = look_into(roles.superuser)
 
     admin = Admin(service, superuser)
@@ -90,6 +91,7 @@ def test_the_service_does_its_work_as_a_role_that_cannot_change_the_schema(
     audit = service.http.get("/api/v1/admin/audit", headers=bearer(admin.token)).json()
     assert {"user.deleted", "login.failed", "admin.refused"} <= {event["event"] for event in audit}
     assert service.log_out(admin.token).status_code == 204
+    assert {item["reason"] for item in Sibling(service).read()[0]} >= {"logout_all", "user_deleted"}
     clock.move(days=400)
     pruned = service.operator.cleanup.prune()
     assert pruned is not None
