@@ -715,6 +715,7 @@ def test_a_refusal_is_counted_and_logged_and_is_audited_once_in_ten_minutes(
     assert {(line["bucket"], line["user_id"], line["retry_after"]) for line in throttled} == {
         ("login_account", user_id, 60)
     }
+    assert {line["ip_address"] for line in throttled} == {"127.0.0.1"}
     assert api.metric("app_throttled_total", bucket="login_account") == 5
     query = "SELECT user_id, actor_id, details FROM audit_events WHERE event = 'login.throttled'"
     once = [(user_id, None, {"bucket": "login_account"})]

@@ -54,7 +54,7 @@ class RegistrationService:
         try:
             self.throttle.charge(charges)
         except TooManyRequests as error:
-            self.throttle.report(error, "registration.throttled")
+            self.throttle.report(error, "registration.throttled", client)
             raise
         with self.throttle.undone_if_unserved(charges):
             yield

@@ -14,6 +14,7 @@ from app.clock import Clock
 from app.database.transactions import Database
 from app.errors import ClientLeft, Conflict, TooManyFailures, TooManyRequests, Unauthenticated, Unavailable
 from app.security.throttle_keys import ThrottleKeys
+from app.services.operations.audit import Client
 from app.setting_types import Rate
 from app.telemetry.metrics import ThrottleMetrics
 
@@ -121,9 +122,15 @@ class ThrottleService:
                     self.db.execute(_GIVE_BACK, arrays(charges))
             raise
 
-    def report(self, error: TooManyRequests, event: str, user_id: int | None = None) -> None:
+    def report(self, error: TooManyRequests, event: str, client: Client, user_id: int | None = None) -> None:
         self.metrics.throttled.labels(error.bucket).inc()
-        log.warning(event, bucket=error.bucket, user_id=user_id, retry_after=error.retry_after)
+        log.warning(
+            event,
+            bucket=error.bucket,
+            user_id=user_id,
+            ip_address=client.ip_address,
+            retry_after=error.retry_after,
+        )
 
 
 def arrays(charges: Sequence[Charge]) -> dict[str, Any]:
