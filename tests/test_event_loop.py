@@ -45,7 +45,10 @@ class WatchedLoop(asyncio.SelectorEventLoop):
 @pytest.fixture(scope="module")
 def watched(database_url: str) -> Iterator[Api]:
     """At 10 rounds a hash takes longer than a callback may."""
-    app = create_app(make_settings(database_url=database_url, bcrypt_rounds=10))
+    settings = make_settings(
+        database_url=database_url, bcrypt_rounds=10, throttles=True, throttle_register_address="1000/1s"
+    )
+    app = create_app(settings)
     serving = Serving(app, loop=f"{__name__}:WatchedLoop")
     api = Api(serving.base_url, app)
     yield api

@@ -1,6 +1,7 @@
 """How often somebody may try, and that nobody else pays for it."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event, text
 
 from app.cli.running import OPERATOR
+from app.database.engine import REQUEST_CONNECTIONS
 from app.errors import TooManyRequests
 from app.security.devices import DeviceCookies
 from app.security.throttle_keys import ThrottleKeys
@@ -30,8 +32,11 @@ from tests.support import (
     error_of,
     eventually,
     new_email,
+    patient,
+    until_blocked,
 )
 from tests.support.hashing import full_hashing, in_hashing
+from tests.support.accounts import Admin
 
 WRONG = "another password"
 REFUSED = (429, "too_many_requests")
@@ -51,7 +56,7 @@ def limited(start_service: MakeService, fresh_database_url: str, clock: MovableC
     def start(**given: Any) -> Api:
         roomy = {f"throttle_{bucket}": "9999/1s" for bucket in ("login_address", "register_address")}
         return start_service(
-            database_url=fresh_database_url, clock=clock, **({"throttles": True} | roomy | given)
+            clock=clock, **({"database_url": fresh_database_url, "throttles": True} | roomy | given)
         )
 
     return start
@@ -187,15 +192,14 @@ def test_a_signed_in_user_proves_the_password_with_five_failures(
     assert outcomes([prove(0), prove(1)]) == [401, 429]
 
 
-def test_a_password_that_was_proved_costs_nothing(api: Api) -> None:
-    token = bearer(api.log_in()["access_token"])
-    current = PASSWORD
+def test_a_password_that_was_proved_costs_nothing(api: Api, fresh_database: Engine) -> None:
+    """The last administrator's account cannot be deleted, but the password was right."""
+    token = bearer(Admin(api, fresh_database).token)
 
-    for number in range(8):
-        change = {"current_password": current, "new_password": f"a new password {number}"}
-        answer = api.http.put("/api/v1/me/password", json=change, headers=token)
-        assert answer.status_code == 200
-        token, current = bearer(answer.json()["access_token"]), change["new_password"]
+    def delete() -> httpx.Response:
+        return api.http.post("/api/v1/me/delete", json={"password": PASSWORD}, headers=token)
+
+    assert {error_of(delete()) for _ in range(8)} == {(409, "last_admin")}
 
 
 def test_the_wait_is_rounded_up_and_true(api: Api, clock: MovableClock) -> None:
@@ -429,12 +433,21 @@ def test_two_replicas_count_together(limited: Limited) -> None:
     assert outcomes(guess(one, email) + guess(other, email)) == [429, 429]
 
 
-def test_of_thirty_at_the_last_token_one_gets_it(limited: Limited) -> None:
-    replicas = [limited(), limited()]
+def test_of_thirty_at_the_last_token_one_gets_it(
+    limited: Limited, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    """All that have a connection wait for the same row, and go on at the same moment."""
+    replicas = [limited(database_url=patient(fresh_database_url)) for _ in range(2)]
     email = replicas[0].new_user()
     guess(replicas[0], email, 9)
 
-    answers = at_once(30, lambda number: guess(replicas[number % 2], email)[0])
+    with fresh_database.execution_options(isolation_level="READ COMMITTED").connect() as other:
+        other.execute(text("SELECT FROM throttles FOR UPDATE"))
+        with ThreadPoolExecutor(30) as threads:
+            attempts = [threads.submit(guess, replicas[number % 2], email) for number in range(30)]
+            until_blocked(fresh_database, 2 * REQUEST_CONNECTIONS)
+            other.rollback()
+    answers = [attempt.result()[0] for attempt in attempts]
 
     assert sorted(outcomes(answers)) == [401] + [429] * 29
 
@@ -716,6 +729,9 @@ def test_a_refusal_is_counted_and_logged_and_is_audited_once_in_ten_minutes(
         ("login_account", user_id, 60)
     }
     assert {line["ip_address"] for line in throttled} == {"127.0.0.1"}
+    assert {
+        (line["bucket"], line["user_id"], line["retry_after"], line["ip_address"]) for line in throttled
+    } == {("login_account", user_id, 60, "127.0.0.1")}
     assert api.metric("app_throttled_total", bucket="login_account") == 5
     query = "SELECT user_id, actor_id, details FROM audit_events WHERE event = 'login.throttled'"
     once = [(user_id, None, {"bucket": "login_account"})]

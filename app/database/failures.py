@@ -9,15 +9,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.errors import DatabaseUnavailable
 
-# The server is shutting down or has become a standby: no connection in the pool is usable. A standby has no
-# unlogged tables, and calls a statement on one a feature that is not supported; we use no other such feature.
-FAILOVERS: Final = frozenset(
-    {
-        errorcodes.ADMIN_SHUTDOWN,
-        errorcodes.READ_ONLY_SQL_TRANSACTION,
-        errorcodes.FEATURE_NOT_SUPPORTED,
-    }
-)
+# The server is shutting down or has become a standby: no connection in the pool is usable.
+FAILOVERS: Final = frozenset({errorcodes.ADMIN_SHUTDOWN, errorcodes.READ_ONLY_SQL_TRANSACTION})
 _CONFLICTS: Final = frozenset({errorcodes.SERIALIZATION_FAILURE, errorcodes.DEADLOCK_DETECTED})
 
 DATABASE_ERRORS: Final = (PoolTimeout, DBAPIError, psycopg2.Error)

@@ -50,7 +50,7 @@ ADMIN_ACTIONS: Final = (
 )
 # SQLSTATE classes that can occur here (PostgreSQL documentation, Appendix A).
 SQLSTATE_CLASSES: Final = (
-    *("08", "0A", "22", "23", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58", "XX"),
+    *("08", "22", "23", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58", "XX"),
     *("other", "none"),
 )
 

@@ -131,6 +131,10 @@ class ThrottleService:
             ip_address=client.ip_address,
             retry_after=error.retry_after,
         )
+    def report(self, error: TooManyRequests, event: str, client: Client, **fields: Any) -> None:
+        self.metrics.throttled.labels(error.bucket).inc()
+        wait, address = error.retry_after, client.ip_address
+        log.warning(event, bucket=error.bucket, retry_after=wait, ip_address=address, **fields)
 
 
 def arrays(charges: Sequence[Charge]) -> dict[str, Any]:
