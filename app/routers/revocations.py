@@ -26,7 +26,7 @@ from app.services.delivery.revocations import RevocationItem
 _STREAM: Final = "text/event-stream"
 _UNBUFFERED: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is nginx's
 Reader = Annotated[Callable[[], None], Depends(ServiceTokenRequired(Scope.REVOCATIONS))]
-_CursorText = Annotated[str | None, Query(max_length=10_000, description="`cursor` of what was read last.")]
+_CursorText = Annotated[str | None, Query(max_length=2000, description="`cursor` of what was read last.")]
 
 router = APIRouter(prefix="/api/v1/revocations", tags=["siblings"], route_class=Route)
 
@@ -47,7 +47,7 @@ async def read_revocations(
     request: Request,
     after: _CursorText = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
-    last_event_id: Annotated[str | None, Header(max_length=10_000)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=2000)] = None,
 ) -> RevocationPage | Response:
     """In the order of their commits; without `after`, all that concern unexpired tokens.
 
