@@ -36,7 +36,10 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     for engine in container.resources.engines if endpoint else ():
         trace_statements(engine)
     connections = Connections(
-        settings.request_timeout_seconds, settings.max_connections, container.metrics.http
+        settings.request_timeout_seconds,
+        settings.max_connections,
+        container.metrics.http,
+        container.revocation_hub.close,
     )
     plans = plan_routes(ROUTERS) if endpoint is None else {}  # tracing needs FastAPI's own routing
     app = FastAPIOffline(
@@ -50,16 +53,20 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         middleware=middleware_stack(settings, container.metrics.http, plans),
         generate_unique_id_function=lambda route: route.name,
     )
+    _furnish(app, container)
+    return app
+
+
+def _furnish(app: FastAPI, container: Container) -> None:
     app.state.container = container
     app.state.access_tokens = AccessTokens(container)
-    app.state.cookie_policy = CookiePolicy.of(settings)
+    app.state.cookie_policy = CookiePolicy.of(container.settings)
     install_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router, max_body_size=MAX_BODY_BYTES)
     app.add_api_route("/", _to_docs, include_in_schema=False)
     start_at_zero(container.metrics.http, ROUTERS)
-    correct_openapi(app, password_min_length=settings.password_min_length)
-    return app
+    correct_openapi(app, password_min_length=container.settings.password_min_length)
 
 
 async def _to_docs() -> RedirectResponse:

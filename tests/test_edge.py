@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from app.http.connections import Connections
-from app.telemetry.metrics import HTTP_REFUSALS
+from app.telemetry.labels import HTTP_REFUSALS
 from tests.support import LIVE, PASSWORD, Api, Lines, MakeService, eventually
 from tests.support.wire import wire
 
@@ -367,7 +367,7 @@ def refusing(start_service: MakeService, lines: Lines) -> Connections:
     assert lines.lines == []
     metrics = start_service(log_level="INFO", log_format="json").container.metrics.http
     seconds = count()
-    return Connections(15, 1000, metrics, now=lambda: next(seconds))
+    return Connections(15, 1000, metrics, lambda: None, now=lambda: next(seconds))
 
 
 def test_refusals_are_logged_at_once_and_then_by_the_minute(refusing: Connections, lines: Lines) -> None:

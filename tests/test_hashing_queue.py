@@ -17,7 +17,8 @@ from app.security.passwords import PasswordHasher
 from app.services.protection.fair_queue import FairQueue
 from app.services.protection.hashing_slots import HashingSlots
 from app.services.protection.turns import Lane, Turn
-from app.telemetry.metrics import HASHING_LANES, Metrics
+from app.telemetry.labels import HASHING_LANES
+from app.telemetry.metrics import Metrics
 from tests.support import (
     PASSWORD,
     PATIENCE_SECONDS,

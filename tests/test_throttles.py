@@ -35,8 +35,8 @@ from tests.support import (
     patient,
     until_blocked,
 )
-from tests.support.hashing import full_hashing, in_hashing
 from tests.support.accounts import Admin
+from tests.support.hashing import full_hashing, in_hashing
 
 WRONG = "another password"
 REFUSED = (429, "too_many_requests")
@@ -725,10 +725,6 @@ def test_a_refusal_is_counted_and_logged_and_is_audited_once_in_ten_minutes(
 
     throttled = lines.events("login.throttled")
     assert len(throttled) == 5
-    assert {(line["bucket"], line["user_id"], line["retry_after"]) for line in throttled} == {
-        ("login_account", user_id, 60)
-    }
-    assert {line["ip_address"] for line in throttled} == {"127.0.0.1"}
     assert {
         (line["bucket"], line["user_id"], line["retry_after"], line["ip_address"]) for line in throttled
     } == {("login_account", user_id, 60, "127.0.0.1")}

@@ -17,7 +17,8 @@ from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
 from app.database import waiting
 from app.database.failures import FAILOVERS, sqlstate
 from app.greenlets import await_, in_greenlet
-from app.telemetry.metrics import SQLSTATE_CLASSES, DatabaseMetrics
+from app.telemetry.labels import SQLSTATE_CLASSES
+from app.telemetry.metrics import DatabaseMetrics
 
 REQUEST_CONNECTIONS: Final = 8
 BACKGROUND_CONNECTIONS: Final = 2

@@ -29,12 +29,21 @@ class Connection(Protocol):
 
 
 class Connections:
-    """`timeout` is in seconds, for a head and as long for a body; `now` has any beginning."""
+    """`timeout` is in seconds, for a head and as long for a body; `now` has any beginning.
+
+    `end_streams` is called when the server shuts down, as it would wait for them.
+    """
 
     def __init__(
-        self, timeout: int, max_number: int, metrics: HttpMetrics, now: Callable[[], float] = monotonic
+        self,
+        timeout: int,
+        max_number: int,
+        metrics: HttpMetrics,
+        end_streams: Callable[[], object],
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self.timeout = timeout
+        self.end_streams = end_streams
         self.now = now
         self._max_number = _affordable(max_number)
         self._metrics = metrics

@@ -61,6 +61,10 @@ class LimitedProtocol(LingeringProtocol):
         if self.flow is not None:  # it was admitted
             super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        self._all.end_streams()
+        super().shutdown()
+
     def data_received(self, data: bytes) -> None:
         while data:
             if self.ending:

@@ -7,7 +7,7 @@ import logging.config
 import os
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
@@ -52,13 +52,16 @@ def configure_logging(
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,  # tests configure it again, which must affect every module
     )
-    formatter = {"()": lambda: _formatter(shared, json=json)}
+    _configure_libraries(level, stream, lambda: _formatter(shared, json=json))
+
+
+def _configure_libraries(level: str, stream: TextIO, formatter: Callable[[], logging.Formatter]) -> None:
     handler = {"class": "logging.StreamHandler", "stream": stream, "formatter": "line"}
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {"line": formatter},
+            "formatters": {"line": {"()": formatter}},
             "handlers": {"stdout": handler},
             "root": {"handlers": ["stdout"], "level": level},
             "loggers": {

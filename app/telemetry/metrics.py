@@ -2,57 +2,25 @@
 
 import os
 from collections.abc import Iterable
-from typing import Final
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest, values
 
 from app.telemetry.families import Families
+from app.telemetry.labels import (
+    ADMIN_ACTIONS,
+    HASH_BUCKETS,
+    HASHING_LANES,
+    HTTP_BUCKETS,
+    HTTP_REFUSALS,
+    KEY_STATES,
+    LOGIN_FAILURES,
+    REFRESH_OUTCOMES,
+    SQLSTATE_CLASSES,
+    THROTTLES,
+    TOKEN_ALGORITHMS,
+    TRUSTED_KEYS,
+)
 from app.telemetry.workers import FOLDER_VARIABLE, AllWorkers, Worker
-
-HASHING_LANES: Final = ("signed_in", "login", "registration")
-LOGIN_FAILURES: Final = ("unknown_email", "wrong_password", "disabled")
-REFRESH_OUTCOMES: Final = (
-    "rotated",
-    "replayed",
-    "raced",
-    "reuse_detected",
-    "revoked",
-    "expired",
-    "invalid",
-)
-THROTTLES: Final = ("login_address", "login_account", "login_device", "register_address", "proof", "failures")
-HTTP_REFUSALS: Final = (
-    "connection_limit",
-    "headers_too_large",
-    "too_many_headers",
-    "head_timeout",
-    "body_timeout",
-    "body_too_large",
-    "malformed",
-)
-KEY_STATES: Final = ("published", "signing", "verifying", "gone", "revoked")
-TRUSTED_KEYS: Final = ("shared_secret", "published", "signing", "verifying")
-TOKEN_ALGORITHMS: Final = ("HS256", "HS384", "HS512", "ES256", "RS256")
-_HTTP_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_HASH_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
-
-
-ADMIN_ACTIONS: Final = (
-    "user_created",
-    "user_imported",
-    "role_changed",
-    "user_disabled",
-    "user_enabled",
-    "user_deleted",
-    "password_set",
-    "user_unlocked",
-    "sessions_ended",
-)
-# SQLSTATE classes that can occur here (PostgreSQL documentation, Appendix A).
-SQLSTATE_CLASSES: Final = (
-    *("08", "22", "23", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58", "XX"),
-    *("other", "none"),
-)
 
 
 class HttpMetrics:
@@ -60,7 +28,7 @@ class HttpMetrics:
         self.duration = families.histogram(
             "http_request_duration_seconds",
             "Time from the request's arrival to the end of its answer.",
-            _HTTP_BUCKETS,
+            HTTP_BUCKETS,
             ("method", "route", "status"),
         )
         self.in_progress = families.gauge("http_requests_in_progress", "Requests being answered.")
@@ -106,7 +74,7 @@ class KeyMetrics:
     """By state, not by kid: every rotation would add series that no one removes."""
 
     def __init__(self, families: Families) -> None:
-        self.keys = families.gauge_by(
+        self.keys = families.gauges(
             "app_signing_keys", "Signing keys.", "state", KEY_STATES, "livemostrecent"
         )
         self.ready = families.gauge(
@@ -136,7 +104,7 @@ class KeyMetrics:
 class HashingMetrics:
     def __init__(self, families: Families) -> None:
         self.duration = families.histogram(
-            "app_password_hash_seconds", "Time to compute one password hash.", _HASH_BUCKETS
+            "app_password_hash_seconds", "Time to compute one password hash.", HASH_BUCKETS
         )
         self.queue = families.gauge("app_password_hash_queue", "Requests that wait for their turn to hash.")
         self.queue_limit = families.gauge(

@@ -41,11 +41,14 @@ class Sibling:
         return self.api.http.post("/api/v1/introspect", data={"token": token}, headers=bearer(self.token))
 
     @contextmanager
-    def stream(self, last_event_id: str | None = None) -> Iterator["Stream"]:
+    def stream(
+        self, last_event_id: str | None = None, *, of: httpx.Client | None = None
+    ) -> Iterator["Stream"]:
+        """`of` another replica."""
         headers = bearer(self.token) | {"Accept": "text/event-stream"}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
-        with self.api.http.stream("GET", REVOCATIONS, headers=headers) as response:
+        with (of or self.api.http).stream("GET", REVOCATIONS, headers=headers) as response:
             assert response.status_code == 200, response.read()
             yield Stream(response)
 

@@ -131,7 +131,6 @@ class GuessService:
 
     def _report(self, error: TooManyRequests, guess: Guess) -> None:
         """In the audit trail at most once in `_AUDITED`, as a refusal costs the sender nothing."""
-        self.throttle.report(error, "login.throttled", guess.client, guess.user_id)
         self.throttle.report(error, "login.throttled", guess.client, user_id=guess.user_id)
         refusing = [charge.key for charge in guess.charges if charge.bucket == error.bucket]
         key = refusing[0] if refusing else guess.charges[-1].key

@@ -122,15 +122,6 @@ class ThrottleService:
                     self.db.execute(_GIVE_BACK, arrays(charges))
             raise
 
-    def report(self, error: TooManyRequests, event: str, client: Client, user_id: int | None = None) -> None:
-        self.metrics.throttled.labels(error.bucket).inc()
-        log.warning(
-            event,
-            bucket=error.bucket,
-            user_id=user_id,
-            ip_address=client.ip_address,
-            retry_after=error.retry_after,
-        )
     def report(self, error: TooManyRequests, event: str, client: Client, **fields: Any) -> None:
         self.metrics.throttled.labels(error.bucket).inc()
         wait, address = error.retry_after, client.ip_address
