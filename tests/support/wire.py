@@ -49,6 +49,13 @@ class Wire:
             return False
         return True
 
+    def sent_until_refused(self, chunk: bytes, enough: int) -> int:
+        """How many bytes the service takes before it lets us send no more, or `enough`."""
+        sent = 0
+        while sent < enough and self.sends(chunk):
+            sent += len(chunk)
+        return sent
+
     def line(self) -> bytes:
         return self._file.readline()
 
