@@ -13,7 +13,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check lint types imports format docker-test clients-test bench attack migration requirements clean
+.PHONY: help install run test test-fast test-repeat check lint types imports format docker-test clients-test bench bench-siblings attack migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,11 @@ docker-test: install ## build the images and try the stack, where there is a Doc
 
 bench: install ## requests/s, latency and CPU beside their limits (several minutes)
 	@$(BIN)/python -m benchmarks.bench
+
+bench-siblings: clients-test ## how soon both clients refuse who signed out, and what a verification costs
+	@PYTHONPATH=clients/python/src $(BIN)/python -m benchmarks.siblings
+	@PYTHONPATH=clients/python/src $(BIN)/python clients/python/benchmark.py
+	@cd clients/typescript && npm run --silent benchmark
 
 attack: install ## guess, flood and linger, and print what came of it beside its bars (minutes)
 	@$(BIN)/python -m benchmarks.attack
