@@ -18,6 +18,7 @@ JUDGES = [
     pytest.param(python_judge, id="python"),
     pytest.param(node_judge, id="node", marks=needs_node),
 ]
+OTHER_SECRET = "a secret that siblings share, and of 32 bytes"
 OpenJudge = Callable[[str, str, str], AbstractContextManager[Judge]]
 
 
@@ -95,3 +96,35 @@ def test_a_user_who_is_disabled_or_deleted_is_refused(deployment: Deployment, fr
 
     eventually(lambda: deployment.judge(disabled) == "token_revoked")
     eventually(lambda: deployment.judge(deleted) == "token_revoked")
+
+
+@pytest.fixture(params=JUDGES)
+def open_judge(request: pytest.FixtureRequest) -> OpenJudge:
+    opener: OpenJudge = request.param
+    return opener
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+def test_a_sibling_without_our_secret_verifies_what_our_keys_sign(
+    start_service: MakeService, fresh_database_url: str, open_judge: OpenJudge, algorithm: str
+) -> None:
+    api = start_service(database_url=fresh_database_url, jwt_algorithm=algorithm)
+    with open_judge(api.base_url, Sibling(api).token, OTHER_SECRET) as judge:
+        token = api.log_in()["access_token"]
+        assert judge(token) == user_id(api, token)
+
+        api.log_out(token)
+
+        eventually(lambda: judge(token) == "token_revoked")
+
+
+def test_on_the_way_to_keys_a_sibling_takes_tokens_of_both_kinds(
+    start_service: MakeService, fresh_database_url: str, open_judge: OpenJudge
+) -> None:
+    shared = {"database_url": fresh_database_url, "jwt_secret": OTHER_SECRET}
+    old, new = start_service(**shared), start_service(**shared, jwt_algorithm="ES256")
+
+    with open_judge(new.base_url, Sibling(new).token, OTHER_SECRET) as judge:
+        for api in (old, new):
+            token = api.log_in()["access_token"]
+            assert judge(token) == user_id(new, token)
