@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app import devdb
-from benchmarks.attack import edge, guessing
+from benchmarks.attack import edge, flood, guessing
 from benchmarks.attack.table import Row, markdown
 from benchmarks.attack.target import Start, starter
 
 Attack = Callable[[Start], Iterator[Row]]
-ATTACKS: dict[str, Attack] = {"edge": edge.attack, "guessing": guessing.attack}
+ATTACKS: dict[str, Attack] = {"edge": edge.attack, "flood": flood.attack, "guessing": guessing.attack}
 """Each starts the service as it needs it, and gives its rows one by one."""
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -114,4 +113,4 @@ class HashingSlots:
 
 def _lower_priority() -> None:
     if sys.platform == "linux":  # on other systems, threads have no priority of their own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.nice(_NICENESS)  # on Linux of this thread alone; it may always be lowered
