@@ -20,6 +20,8 @@ from app.services.delivery.cursor import Cursor
 CHANNEL: Final = "kanban_auth_revocations"
 # The clocks of replicas may differ: what another one has issued just now is included.
 CLOCK_SKEW: Final = timedelta(seconds=2)
+# Siblings believe a token for some seconds after its expiry.
+_LEEWAY: Final = timedelta(seconds=10)
 
 _NOTIFY = select(func.pg_notify(CHANNEL, ""))
 _PUBLISH_USER: Final = _NOTIFY.add_cte(
@@ -123,7 +125,7 @@ class RevocationFeed:
         return _page(cursor, rows, limit)
 
     def _expires_at(self) -> datetime:
-        return self.clock() + self.access_lifetime + CLOCK_SKEW
+        return self.clock() + self.access_lifetime + _LEEWAY
 
 
 def _page(cursor: Cursor, rows: Rows, limit: int) -> RevocationPage:
