@@ -9,7 +9,6 @@ from app.clock import Clock, utc_now
 from app.config import Settings
 from app.container import VERSION, Container
 from app.http.access_tokens import AccessTokens
-from app.http.bodies import MAX_BODY_BYTES
 from app.http.connections import STATE_KEY, Connections
 from app.http.cookies import CookiePolicy
 from app.http.direct import plan_routes
@@ -51,7 +50,6 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         telemetry=configure_traces(endpoint),
         redirect_slashes=False,  # as MethodsMiddleware does it
         middleware=middleware_stack(settings, container.metrics.http, plans),
-        generate_unique_id_function=lambda route: route.name,
     )
     _furnish(app, container)
     return app
@@ -63,7 +61,7 @@ def _furnish(app: FastAPI, container: Container) -> None:
     app.state.cookie_policy = CookiePolicy.of(container.settings)
     install_error_handlers(app)
     for router in ROUTERS:
-        app.include_router(router, max_body_size=MAX_BODY_BYTES)
+        app.router.routes.extend(router.routes)  # as they are: see LimitedRoute
     app.add_api_route("/", _to_docs, include_in_schema=False)
     start_at_zero(container.metrics.http, ROUTERS)
     correct_openapi(app, password_min_length=container.settings.password_min_length)

@@ -8,7 +8,9 @@ import pytest
 from fastapi.routing import APIRoute
 
 from app.http.authentication import AccessToken, AdminOnly, LogoutCredential
+from app.http.bodies import MAX_BODY_BYTES
 from app.http.middleware.observability import route_of
+from app.http.routing import LimitedRoute
 from app.http.service_tokens import ServiceTokenRequired
 from app.models.service_tokens import Scope
 from app.routers import ROUTERS
@@ -90,6 +92,11 @@ def test_each_route_is_public_a_users_an_admins_or_a_siblings_as_listed() -> Non
                 ("public", "user", "admin", "sibling")}  # fmt: skip
 
     assert by_level == {"public": PUBLIC, "user": USER, "admin": ADMIN, "sibling": set(SIBLING)}
+
+
+def test_every_route_limits_the_body_it_reads() -> None:
+    assert {type(route) for route in ROUTES.values() if not isinstance(route, LimitedRoute)} == set()
+    assert {route.max_body_size for route in ROUTES.values()} == {MAX_BODY_BYTES}
 
 
 @pytest.mark.parametrize(("name", "scope"), SIBLING.items())

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from app.errors import Forbidden, InvalidToken, NotAuthenticated, Unavailable
 from app.http.authentication import bearer_of
 from app.http.dependencies import MetricsDep, container_of
+from app.http.routing import LimitedRoute
 from app.http.service_tokens import ServiceTokenRequired
 from app.models.service_tokens import Scope
 from app.schemas.errors import responses
@@ -29,7 +30,7 @@ async def _metrics_reader(request: Request) -> None:
     await _metrics_token(request)
 
 
-router = APIRouter(tags=["operations"], dependencies=[Depends(_metrics_reader)])
+router = APIRouter(tags=["operations"], route_class=LimitedRoute, dependencies=[Depends(_metrics_reader)])
 
 _EXAMPLE = 'app_user_logins_total{method="password"} 7.0\n'
 _TEXT = {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}

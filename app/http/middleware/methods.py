@@ -4,11 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.routing import path_of
@@ -33,9 +32,9 @@ class _Paths:
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
         self._paths: dict[str, _Path] = {}
-        for route in iter_route_contexts(list(routes)):
-            if route.methods and route.path is not None:
-                path = self._paths.setdefault(route.path, _Path(route.original_route, route.path_regex))
+        for route in routes:
+            if isinstance(route, Route) and route.methods:
+                path = self._paths.setdefault(route.path, _Path(route, route.path_regex))
                 path.methods |= route.methods
         self._with_parameters = [path for name, path in self._paths.items() if "{" in name]
 
