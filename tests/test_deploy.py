@@ -228,6 +228,7 @@ def promtool(*arguments: str) -> None:
 
 
 @needs_promtool
+@pytest.mark.process
 @pytest.mark.parametrize(
     "arguments", ["check config prometheus.yml", "check rules alerts.yml", "test rules alerts.test.yml"]
 )
@@ -236,6 +237,7 @@ def test_promtool_accepts_the_configuration_the_rules_and_their_cases(arguments:
 
 
 @needs_promtool
+@pytest.mark.process
 def test_every_query_is_promql(tmp_path: Path) -> None:
     rules = [
         {

@@ -189,14 +189,18 @@ class Drawer:
     """Tokens of one user, good and bad."""
 
     def __init__(self, api: Api, clock: MovableClock) -> None:
-        email = api.new_user()
-        expired = api.log_in(email)
+        self.api, self._email = api, api.new_user()
+        expired = api.log_in(self._email)
         clock.move(minutes=16)
-        revoked, self.pair = api.log_in(email), api.log_in(email)
+        revoked = api.log_in(self._email)
         api.http.post("/api/v1/logout?scope=session", headers=bearer(revoked["access_token"]))
         self.access = {"expired": expired["access_token"], "revoked": revoked["access_token"],
-                       "good": self.pair["access_token"], "garbage": "nonsense"}  # fmt: skip
-        self.refresh = {"good": self.pair["refresh_token"], "garbage": "nonsense"}
+                       "garbage": "nonsense"}  # fmt: skip
+        self.refresh = {"garbage": "nonsense"}
+
+    def put_in_good_ones(self) -> None:
+        self.pair = self.api.log_in(self._email)
+        self.access["good"], self.refresh["good"] = self.pair["access_token"], self.pair["refresh_token"]
 
     def request(self, access: str, access_place: str, refresh: str, refresh_place: str) -> dict[str, Any]:
         cookies, headers, body = [], {}, {}
@@ -212,23 +216,17 @@ class Drawer:
 
 
 @pytest.fixture(scope="module")
-def matrix_clock() -> MovableClock:
-    return MovableClock()
-
-
-@pytest.fixture(scope="module")
-def matrix_api(start_lasting_service: MakeService, matrix_clock: MovableClock) -> Api:
-    return start_lasting_service(clock=matrix_clock)
+def drawer(start_lasting_service: MakeService) -> Drawer:
+    clock = MovableClock()
+    return Drawer(start_lasting_service(clock=clock), clock)
 
 
 @pytest.mark.parametrize("line", [line.strip() for line in MATRIX.strip().splitlines()])
-def test_a_logout_takes_the_good_token_among_bad_ones(
-    matrix_api: Api, matrix_clock: MovableClock, engine: Engine, line: str
-) -> None:
+def test_a_logout_takes_the_good_token_among_bad_ones(drawer: Drawer, engine: Engine, line: str) -> None:
     *tokens, status, code = [*line.split(), ""][:6]
-    drawer = Drawer(matrix_api, matrix_clock)
+    drawer.put_in_good_ones()
 
-    response = matrix_api.http.post("/api/v1/logout", **drawer.request(*tokens))
+    response = drawer.api.http.post("/api/v1/logout", **drawer.request(*tokens))
 
     assert response.status_code == int(status)
     assert status == "204" or error_of(response) == (401, code)

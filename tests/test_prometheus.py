@@ -21,7 +21,7 @@ pytestmark = [
     ),
 ]
 RULES = PROJECT / "deploy" / "prometheus"
-TOKEN = "of the scraper"
+TOKEN = "the token of the scraper"
 
 
 def test_promtool_finds_nothing_to_complain_of_in_the_exposition(api: Api) -> None:

@@ -11,7 +11,7 @@ from app.security.passwords import PasswordHasher, normalize_password
 from tests.support import PASSWORD, Api
 
 relaxed = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 anything = st.text(max_size=120)
 JSON = {"Content-Type": "application/json"}
