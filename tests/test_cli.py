@@ -89,6 +89,11 @@ def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> N
         ({"ENVIRONMENT": "development", "METRICS_TOKEN": "short"}, "scraping", "5 characters of 16"),
         ({"FORWARDED_ALLOW_IPS": ""}, "proxies", "everybody has the proxy's address"),
         ({"FORWARDED_ALLOW_IPS": "*"}, "proxies", "chooses the address"),
+        ({"FORWARDED_ALLOW_IPS": "10.0.0.0/8, 0.0.0.0/0"}, "proxies", "chooses the address"),
+        ({"FORWARDED_ALLOW_IPS": "::/0"}, "proxies", "chooses the address"),
+        ({"FORWARDED_ALLOW_IPS": "127.0.0.1,proxy"}, "proxies", "in proxy: it matches nobody"),
+        ({"FORWARDED_ALLOW_IPS": "10.0.0.5/8"}, "proxies", "in 10.0.0.5/8: it matches nobody"),
+        ({"THROTTLE_LOGIN_ACCOUNT": "9999/1s"}, "throttles", "THROTTLE_LOGIN_ACCOUNT"),
     ],
 )
 def test_what_weakens_a_deployment_is_a_warning_of_the_doctor(

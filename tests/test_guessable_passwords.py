@@ -47,6 +47,7 @@ def test_the_list_is_of_ordered_fingerprints_of_two_hundred_thousand_passwords()
         "password", "12345678", "1234567890", "qwertyuiop", "iloveyou", "trustno1", "football1", "welcome123",
         "1q2w3e4r5t", "zaq12wsx", "P@ssw0rd", "11111111", "aaaaaaaa", "abcdefgh", "princess1", "admin123",
         "PASSWORD", "TrustNo1", "Password123!",
+        " " * 8, "\u3000" * 9, "\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff44",
         "dragon!!", "  sunshine  ", "...letmein...", "Qwerty123!",
     ],
 )  # fmt: skip

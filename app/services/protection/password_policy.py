@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
+from unicodedata import normalize
 
 from app.errors import PasswordTooCommon, PasswordTooShort
 from app.security.common_passwords import fold_password, is_common, strip_punctuation
@@ -40,8 +41,12 @@ class PasswordPolicy:
             raise PasswordTooCommon(new.field_name)
 
     def _is_guessable(self, password: str, email: str) -> bool:
-        folded = fold_password(password)
-        return is_common(folded) or not _forms(folded).isdisjoint(self._own_words(email))
+        if not password.strip():
+            return True
+        # Compatibility forms look the same and are typed the same: full-width letters, for example.
+        spellings = {fold_password(password), fold_password(normalize("NFKC", password))}
+        own = set(self._own_words(email))
+        return any(is_common(each) or not _forms(each).isdisjoint(own) for each in spellings)
 
     def _own_words(self, email: str) -> Iterable[str]:
         """What a guesser tries first for this account."""

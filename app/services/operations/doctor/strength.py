@@ -1,6 +1,7 @@
 """Settings that weaken the service. Production refuses the worst of them at its start."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Final
 
 from app.config import Settings
@@ -11,6 +12,7 @@ from app.setting_groups import MIN_METRICS_TOKEN, MIN_PASSWORD_LENGTH, hmac_byte
 from app.setting_types import MIN_DISTINCT_BYTES, MIN_SECRET_BYTES
 
 ADVISED_ROUNDS: Final = 12
+_MOST_GUESSES_A_DAY: Final = 20_000
 
 
 def check_strength(settings: Settings) -> Iterator[Finding]:
@@ -20,7 +22,7 @@ def check_strength(settings: Settings) -> Iterator[Finding]:
     yield _hashing(settings.bcrypt_rounds)
     yield _passwords(settings.password_min_length)
     yield _blocklist(on=settings.password_blocklist)
-    yield _throttles(on=settings.throttles)
+    yield _throttles(settings)
     if settings.metrics_token is not None:
         yield _scraping(len(settings.metrics_token.get_secret_value()))
 
@@ -93,10 +95,15 @@ def _blocklist(*, on: bool) -> Finding:
     return ok("blocklist", "common passwords are refused")
 
 
-def _throttles(*, on: bool) -> Finding:
-    if not on:
+def _throttles(settings: Settings) -> Finding:
+    if not settings.throttles:
         return warning("throttles", "THROTTLES is off: passwords can be guessed as fast as they are hashed")
-    return ok("throttles", "on")
+    rate = settings.throttle_login_account
+    guesses = rate.burst + timedelta(days=1) // rate.period
+    if guesses > _MOST_GUESSES_A_DAY:
+        said = f"THROTTLE_LOGIN_ACCOUNT lets {guesses} passwords of an account be tried in a day"
+        return warning("throttles", said)
+    return ok("throttles", f"on; {guesses} passwords of an account can be tried in a day")
 
 
 def _scraping(length: int) -> Finding:

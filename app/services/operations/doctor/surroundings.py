@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,10 +27,22 @@ def _proxies(settings: Settings) -> Finding:
             "FORWARDED_ALLOW_IPS is unset: behind a proxy on another host, everybody has the proxy's address"
         )
         return warning("proxies", said)
-    if "*" in trusted:
-        said = "FORWARDED_ALLOW_IPS is *: whoever reaches the port chooses the address that we store"
+    networks = [_network(each.strip()) for each in trusted.split(",")]
+    if unknown := [each for each in networks if isinstance(each, str)]:
+        said = f"FORWARDED_ALLOW_IPS has no address or network in {', '.join(unknown)}: it matches nobody"
+        return warning("proxies", said)
+    if not all(each.prefixlen for each in networks if not isinstance(each, str)):
+        said = f"FORWARDED_ALLOW_IPS is {trusted}: whoever reaches the port chooses the address that we store"
         return warning("proxies", said)
     return ok("proxies", f"client addresses are believed from {trusted}")
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | str:
+    """The text itself if uvicorn does not take it for an address or a network."""
+    try:
+        return ip_network("0.0.0.0/0" if text == "*" else text)
+    except ValueError:
+        return text
 
 
 def _cookies(settings: Settings) -> Iterator[Finding]:
