@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Engine, text
 
+from app.services.delivery.cursor import Cursor, Snapshot
 from tests.support import (
     PATIENCE_SECONDS,
     Api,
@@ -83,7 +84,7 @@ def test_a_role_an_end_and_a_deletion_of_a_user_are_published(fresh: Api, fresh_
     ]
     assert published[0]["issued_before"] is None
     claims = published[2]["issued_before"], published[2]["expires_at"]
-    assert claims[1] - claims[0] == 900 + 8  # siblings believe a token a little longer
+    assert claims[1] - claims[0] == 900 + 10  # siblings believe a token a little longer
 
 
 def test_a_revocation_is_forgotten_when_its_tokens_have_run_out(start_service: MakeService) -> None:
@@ -139,6 +140,40 @@ def insert(engine: Engine, sid: str) -> tuple[Callable[[], None], Callable[[], N
 SIDS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(6)]
 
 
+@pytest.mark.parametrize("running", [0, 70, 1000])
+def test_a_cursor_is_never_longer_than_what_is_accepted(running: int) -> None:
+    ids = [10**10 + number for number in range(running)]
+    snapshot = Snapshot.taken(f"{10**10}:{10**10 + running}:{','.join(map(str, ids))}")
+
+    cursor = Cursor("0" * 32, snapshot, snapshot, 10**17)
+
+    assert Cursor.parse(str(cursor)) == cursor
+    assert len(str(cursor)) < 2000
+    assert snapshot.oldest == 10**10
+
+
+def test_a_first_listener_that_has_much_to_read_is_not_taken_for_a_slow_one(
+    fresh: Api, fresh_database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.services.delivery.hub._BACKLOG", 5)
+    with fresh_database.connect() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO revocations (session_id, reason, expires_at) SELECT gen_random_uuid(), 'logout',"
+                " now() + interval '15 minutes' FROM generate_series(1, 1500)"
+            )
+        )
+        connection.commit()
+
+    with Sibling(fresh).stream() as stream:
+        read = {stream.next()[1]["sid"] for _ in range(1500)}
+        pair = fresh.log_in()
+        fresh.log_out(pair["access_token"])
+        assert stream.next()[1]["sid"] == session_of(pair)
+
+    assert len(read) == 1500
+
+
 def test_nothing_is_lost_when_transactions_commit_in_another_order(
     fresh: Api, fresh_database: Engine
 ) -> None:
@@ -158,6 +193,14 @@ def test_nothing_is_lost_when_transactions_commit_in_another_order(
     assert heard == [[SIDS[3]], [SIDS[1]], [], [SIDS[0]]]
 
 
+@pytest.fixture(params=["exact", "rough"])
+def _snapshots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rough ones are for times when hundreds of transactions are open."""
+    if request.param == "rough":
+        monkeypatch.setattr("app.services.delivery.cursor._MOST_RUNNING", -1)
+
+
+@pytest.mark.usefixtures("_snapshots")
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_nothing_is_lost_between_pages_while_others_commit(
     fresh: Api, fresh_database: Engine, limit: int
@@ -174,8 +217,8 @@ def test_nothing_is_lost_between_pages_while_others_commit(
     items, cursor = sibling.read(page["cursor"], limit=limit)
     heard += [item["sid"] for item in items]
 
-    assert sorted(heard) == SIDS
-    assert sibling.read(cursor)[0] == []
+    assert sorted(set(heard)) == SIDS
+    assert {item["sid"] for item in sibling.read(cursor)[0]} <= set(SIDS)
 
 
 def test_each_items_cursor_continues_after_it(fresh: Api, fresh_database: Engine) -> None:
@@ -311,12 +354,26 @@ def test_listeners_are_counted_and_forgotten(fresh: Api) -> None:
 
 
 def test_a_stream_of_a_revoked_service_token_ends(fresh: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.services.delivery.hub.HEARTBEAT_SECONDS", 0.1)
+    for module in ("app.services.delivery.hub", "app.routers.revocations"):
+        monkeypatch.setattr(f"{module}.HEARTBEAT_SECONDS", 0.1)
     sibling = Sibling(fresh)
 
     with sibling.stream() as stream:
         fresh.operator.service_tokens.revoke(OPERATOR, str(sibling.stored.id))
         assert stream.ends()
+
+
+def test_a_stream_of_a_revoked_service_token_ends_also_while_revocations_flow(
+    fresh: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.routers.revocations.HEARTBEAT_SECONDS", 0)
+    sibling = Sibling(fresh)
+
+    with sibling.stream() as stream:
+        fresh.operator.service_tokens.revoke(OPERATOR, str(sibling.stored.id))
+        fresh.log_out(fresh.log_in()["access_token"])
+        with pytest.raises(EOFError):
+            stream.next()
 
 
 def test_a_stream_says_at_its_beginning_that_it_is_refused(api: Api) -> None:

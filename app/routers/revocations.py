@@ -1,4 +1,6 @@
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
+from time import monotonic
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -21,7 +23,7 @@ from app.http.service_tokens import ServiceTokenRequired
 from app.models.service_tokens import Scope
 from app.schemas.errors import responses
 from app.schemas.revocations import Revocation, RevocationPage
-from app.services.delivery.revocations import RevocationItem
+from app.services.delivery.hub import HEARTBEAT_SECONDS, Batch
 
 _STREAM: Final = "text/event-stream"
 _UNBUFFERED: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is nginx's
@@ -56,22 +58,30 @@ async def read_revocations(
     """
     if _STREAM not in request.headers.get("accept", ""):
         return RevocationPage.model_validate(await run_in_greenlet(feed.page, after, limit))
-    items = await hub.open(last_event_id or after)
-    return EventSourceResponse(_events(items, check), headers=_UNBUFFERED)
+    batches = await hub.open(last_event_id or after)
+    return EventSourceResponse(_events(batches, check), headers=_UNBUFFERED)
 
 
-async def _events(
-    items: AsyncIterator[RevocationItem | None], check: Callable[[], None]
-) -> AsyncIterator[bytes]:
-    """With each heartbeat the token is checked again. An error ends the stream: the client comes back."""
+async def _events(batches: AsyncIterator[Batch], check: Callable[[], None]) -> AsyncIterator[bytes]:
+    """The token is checked again now and then. An error ends the stream: the client comes back."""
+    checked_at = monotonic()
     yield format_sse_event(retry=1000, comment="open")
     try:
-        async for item in items:
-            if item is None:
+        async for batch in batches:
+            if monotonic() - checked_at >= HEARTBEAT_SECONDS:
                 await run_in_greenlet(check)
-                yield format_sse_event(comment="ping")
-            else:
-                data = Revocation.model_validate(item).model_dump_json()
-                yield format_sse_event(event="revocation", data_str=data, id=item.cursor)
+                checked_at = monotonic()
+            yield _text(batch) if batch else format_sse_event(comment="ping")
     except ServiceError:
         return
+
+
+@lru_cache(maxsize=64)
+def _text(batch: Batch) -> bytes:
+    """Made once for all listeners."""
+    return b"".join(
+        format_sse_event(
+            event="revocation", data_str=Revocation.model_validate(item).model_dump_json(), id=item.cursor
+        )
+        for item in batch
+    )

@@ -7,16 +7,44 @@ last page was read (`pg_current_snapshot`), and the next page has what was not v
 
 import re
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from app.errors import InvalidCursor
 
+_SNAPSHOT = r"[0-9]{1,19}:[0-9]{1,19}:(?:[0-9_]{0,800}|\*)"
 _TEXT: Final = re.compile(
-    r"(?P<epoch>[0-9a-f]{32})"
-    r"\.(?P<seen>[0-9]{1,19}:[0-9]{1,19}:[0-9_]{0,1000})"
-    r"(?:\.(?P<reading>[0-9]{1,19}:[0-9]{1,19}:[0-9_]{0,1000})\.(?P<last_id>[0-9]{1,18}))?",
+    rf"(?P<epoch>[0-9a-f]{{32}})\.(?P<seen>{_SNAPSHOT})"
+    rf"(?:\.(?P<reading>{_SNAPSHOT})\.(?P<last_id>[0-9]{{1,18}}))?",
     re.ASCII,
 )
+_MOST_RUNNING: Final = 800  # characters, of the ids of transactions that are running
+
+
+class Snapshot(NamedTuple):
+    """PostgreSQL's `pg_snapshot`; or, if too many transactions are running, only what is older than all.
+
+    What such a rough snapshot does not contain is read again, so that a listener gets it twice.
+    """
+
+    text: str
+    is_rough: bool = False
+
+    @classmethod
+    def taken(cls, text: str) -> Self:
+        oldest, _, running = text.split(":")
+        return cls(text) if len(running) <= _MOST_RUNNING else cls(f"{oldest}:{oldest}:", is_rough=True)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        return cls(text.replace("_", ",").rstrip("*"), text.endswith("*"))
+
+    @property
+    def oldest(self) -> int:
+        """The oldest transaction that may not be visible."""
+        return int(self.text.partition(":")[0])
+
+    def __str__(self) -> str:
+        return self.text.replace(",", "_") + "*" * self.is_rough
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +55,18 @@ class Cursor:
     """
 
     epoch: str
-    seen: str
-    reading: str | None = None
+    seen: Snapshot
+    reading: Snapshot | None = None
     last_id: int = 0
 
     def __str__(self) -> str:
-        parts = [self.epoch, self.seen]
-        if self.reading is not None:
-            parts += [self.reading, str(self.last_id)]
-        return ".".join(parts).replace(",", "_")
+        begun = "" if self.reading is None else f".{self.reading}.{self.last_id}"
+        return f"{self.epoch}.{self.seen}{begun}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raises InvalidCursor."""
         if not (match := _TEXT.fullmatch(text)):
             raise InvalidCursor
-        seen, reading = (part and part.replace("_", ",") for part in match.group("seen", "reading"))
-        return cls(match["epoch"], seen, reading, int(match["last_id"] or 0))
+        reading = Snapshot.parse(match["reading"]) if match["reading"] else None
+        return cls(match["epoch"], Snapshot.parse(match["seen"]), reading, int(match["last_id"] or 0))

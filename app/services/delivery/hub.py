@@ -1,7 +1,7 @@
 """Hands new revocations to the listeners of one worker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
@@ -17,12 +17,14 @@ from app.services.delivery.revocations import CHANNEL, RevocationFeed, Revocatio
 HEARTBEAT_SECONDS: Final = 15
 _POLL_SECONDS: Final = 1
 _RECONNECT_SECONDS: Final = 5
-_PAGE: Final = 500
-_BACKLOG: Final = 2000
+_PAGE: Final = 100
+_BACKLOG: Final = 200  # batches
 
 log = structlog.get_logger(__name__)
 
-_Queue = asyncio.Queue[RevocationItem | None]
+Batch = tuple[RevocationItem, ...]
+"""What was published together; the same object for all listeners."""
+_Queue = asyncio.Queue[Batch | None]
 
 
 class RevocationHub:
@@ -38,14 +40,14 @@ class RevocationHub:
         self._cursor: str | None = None
         self._notified, self._wanted = asyncio.Event(), asyncio.Event()
         self._closed = False
+        self._turn = asyncio.Lock()
 
-    async def open(self, after: str | None) -> AsyncIterator[RevocationItem | None]:
-        """Items from `after` on, and None every `HEARTBEAT_SECONDS` without one.
+    async def open(self, after: str | None) -> AsyncIterator[Batch]:
+        """Batches of items from `after` on, and an empty one every `HEARTBEAT_SECONDS` without any.
 
         Raises InvalidCursor, CursorExpired, DatabaseUnavailable; the iterator just ends in such a case.
         """
-        first = await run_in_greenlet(self._feed.page, after, _PAGE)
-        return self._follow(first)
+        return self._follow(await self._page(after, _PAGE))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -67,38 +69,48 @@ class RevocationHub:
         for queue in list(self._queues):
             self._end(queue)
 
-    async def _follow(self, page: RevocationPage) -> AsyncIterator[RevocationItem | None]:
+    async def _follow(self, page: RevocationPage) -> AsyncIterator[Batch]:
         queue: _Queue = asyncio.Queue(_BACKLOG)
-        if not self._queues:
-            self._cursor = page.cursor  # no later than what this listener reads next
-        self._queues.add(queue)
-        self._wanted.set()
-        self._gauge.inc()
+        await self._join(queue)
         try:
-            async for missed in self._catch_up(page):
-                yield missed
+            async for batch in self._catch_up(page):
+                yield batch
             while not self._closed:
                 try:
                     async with asyncio.timeout(HEARTBEAT_SECONDS):
-                        item = await queue.get()
+                        news = await queue.get()
                 except TimeoutError:
-                    yield None
+                    yield ()
                     continue
-                if item is None:
+                if news is None:
                     return
-                yield item
+                yield news
         finally:
             self._queues.discard(queue)
             self._gauge.dec()
 
-    async def _catch_up(self, page: RevocationPage) -> AsyncIterator[RevocationItem]:
+    async def _join(self, queue: _Queue) -> None:
+        if not self._queues:
+            head = (await self._page(None, 0)).cursor
+            if not self._queues:  # nobody else has joined meanwhile
+                self._cursor = head
+        self._queues.add(queue)
+        self._wanted.set()
+        self._gauge.inc()
+
+    async def _catch_up(self, page: RevocationPage) -> AsyncIterator[Batch]:
         """`page` was read before this listener had its queue, so that at least one more has to be read."""
         unread = True
-        while unread:
-            for item in page.items:
-                yield item
-            page = await run_in_greenlet(self._feed.page, page.cursor, _PAGE)
+        while unread and not self._closed:
+            if page.items:
+                yield tuple(page.items)
+            page = await self._page(page.cursor, _PAGE)
             unread = bool(page.items) or page.has_more
+
+    async def _page(self, after: str | None, limit: int) -> RevocationPage:
+        """One listener at a time, so that many of them leave the connections to others."""
+        async with self._turn:
+            return await run_in_greenlet(self._feed.page, after, limit)
 
     async def _read(self) -> None:
         try:
@@ -106,8 +118,9 @@ class RevocationHub:
             while has_more:
                 page = await run_in_greenlet(self._feed.page, self._cursor, _PAGE)
                 self._cursor, has_more = page.cursor, page.has_more
-                for queue in list(self._queues):
-                    self._put(queue, page.items)
+                if page.items:
+                    self._publish(tuple(page.items))
+                    await asyncio.sleep(0)  # other requests have their turn between pages
         except CursorExpired:  # they start over
             for queue in list(self._queues):
                 self._end(queue)
@@ -116,12 +129,12 @@ class RevocationHub:
         except Exception:
             log.exception("revocations.failed")
 
-    def _put(self, queue: _Queue, items: Sequence[RevocationItem]) -> None:
-        if queue.qsize() + len(items) > _BACKLOG:  # too slow; it goes on from its last cursor
-            self._end(queue)
-            return
-        for item in items:
-            queue.put_nowait(item)
+    def _publish(self, batch: Batch) -> None:
+        for queue in list(self._queues):
+            if queue.full():  # too slow; it goes on from its last cursor
+                self._end(queue)
+            else:
+                queue.put_nowait(batch)
 
     def _end(self, queue: _Queue) -> None:
         self._queues.discard(queue)

@@ -15,11 +15,9 @@ from app.database.failures import sqlstate
 from app.database.transactions import Database, Rows, Transaction
 from app.errors import CursorExpired, InvalidCursor
 from app.models import TokenRevocation
-from app.services.delivery.cursor import Cursor
+from app.services.delivery.cursor import Cursor, Snapshot
 
 CHANNEL: Final = "kanban_auth_revocations"
-# The clocks of replicas may differ: what another one has issued just now is included.
-CLOCK_SKEW: Final = timedelta(seconds=2)
 # Siblings believe a token for some seconds after its expiry.
 _LEEWAY: Final = timedelta(seconds=10)
 
@@ -54,14 +52,14 @@ _SELECT_PAGE: Final = text(
         SELECT * FROM revocations
         WHERE expires_at > :now AND id > :last_id AND transaction_id >= :seen_xmin
           AND NOT pg_visible_in_snapshot(transaction_id::text::xid8, CAST(:seen AS pg_snapshot))
-          AND pg_visible_in_snapshot(
-              transaction_id::text::xid8, CAST(coalesce(:reading, present.snapshot) AS pg_snapshot))
+          AND (CAST(:reading AS text) IS NULL
+               OR pg_visible_in_snapshot(transaction_id::text::xid8, CAST(:reading AS pg_snapshot)))
         ORDER BY id LIMIT :most
     ) AS item ON true
     ORDER BY item.id
     """
 )
-_NOTHING_SEEN: Final = "1:1:"
+_NOTHING_SEEN: Final = Snapshot("1:1:")
 _NO_SNAPSHOT: Final = (errorcodes.INVALID_TEXT_REPRESENTATION, errorcodes.NUMERIC_VALUE_OUT_OF_RANGE)
 
 
@@ -99,19 +97,20 @@ class RevocationFeed:
         self, transaction: Transaction, user_id: int, reason: str, *, role: str | None = None
     ) -> None:
         """With a `role`, of tokens with any other role; otherwise of all tokens issued until now."""
-        issued_before = None if role else self.clock() + CLOCK_SKEW
+        issued_before = None if role else self.clock()
         parameters = {"user_id": user_id, "reason": reason, "role": role, "issued_before": issued_before}
         transaction.execute(_PUBLISH_USER, parameters | {"expires_at": self._expires_at()})
 
     def page(self, after: str | None, limit: int) -> RevocationPage:
         """Without `after`, from the oldest that has not expired. Raises InvalidCursor, CursorExpired."""
         cursor = Cursor.parse(after) if after else Cursor("", _NOTHING_SEEN)
+        reading = cursor.reading
         parameters = {
             "now": self.clock(),
             "last_id": cursor.last_id,
-            "seen": cursor.seen,
-            "seen_xmin": int(cursor.seen.partition(":")[0]),
-            "reading": cursor.reading,
+            "seen": cursor.seen.text,
+            "seen_xmin": cursor.seen.oldest,
+            "reading": None if reading is None or reading.is_rough else reading.text,
             "most": limit,
         }
         try:
@@ -129,7 +128,7 @@ class RevocationFeed:
 
 
 def _page(cursor: Cursor, rows: Rows, limit: int) -> RevocationPage:
-    epoch, reading = rows[0].epoch, cursor.reading or rows[0].snapshot
+    epoch, reading = rows[0].epoch, cursor.reading or Snapshot.taken(rows[0].snapshot)
     items = [
         RevocationItem._make((str(Cursor(epoch, cursor.seen, reading, row.id)), *row[3:]))
         for row in rows
