@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.security.keyring import (
@@ -78,6 +78,7 @@ def made(actions: list[tuple[str, int, timedelta]]) -> Table:
 
 
 @given(ACTIONS)
+@example([("upkeep", 0, -SKEW), ("rotate now", 0, timedelta()), ("revoke", 0, SKEW)])
 def test_after_an_upkeep_there_is_always_a_key_that_signs(actions: list[tuple[str, int, timedelta]]) -> None:
     table = made(actions)
 

@@ -76,6 +76,10 @@ class KeyLife:
         begun = self.times.revoked_at is None and now >= self.times.signs_from
         return begun and (self.superseded_at is None or now < self.superseded_at + LATE)
 
+    def begins_soon(self, now: datetime) -> bool:
+        """As a key does that was to sign at once, for a clock that is ahead of ours."""
+        return self.is_to_come(now) and self.times.signs_from <= now + LATE
+
     def is_to_come(self, now: datetime) -> bool:
         return self.state(now) is KeyState.PUBLISHED
 
@@ -104,8 +108,10 @@ def signer(lives: Sequence[KeyLife], now: datetime) -> KeyLife | None:
 def due(lives: Sequence[KeyLife], now: datetime, schedule: Schedule) -> datetime | None:
     """If another key is needed beside the usable ones, when it should begin to sign."""
     current = signer(lives, now)
-    if current is None or current.state(now) is KeyState.VERIFYING:  # its successor is not usable
+    if current is None:
         return now
+    if current.state(now) is KeyState.VERIFYING:  # its successor is not usable
+        return None if any(each.begins_soon(now) for each in lives) else now
     if schedule.signs_for is None or any(each.is_to_come(now) for each in lives):
         return None
     begins = now + schedule.published_for
