@@ -5,7 +5,17 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support import PASSWORD, Api, MakeService, at_once, bearer, browser, error_of
+from app.services.sessions.tokens import TokenService
+from tests.support import (
+    PASSWORD,
+    Api,
+    MakeService,
+    MovableClock,
+    at_once,
+    bearer,
+    browser,
+    error_of,
+)
 
 NEW = "another horse staple"
 SESSIONS = "/api/v1/me/sessions"
@@ -29,7 +39,7 @@ def reasons(api: Api, token: str) -> list[str]:
     return [session["reason"] for session in response.json()]
 
 
-def test_a_new_password_ends_the_other_sessions_and_not_this_one(api: Api) -> None:
+def test_a_new_password_ends_all_sessions_and_opens_a_new_one(api: Api) -> None:
     email = api.new_user()
     this, other = api.log_in(email), api.log_in(email)
 
@@ -40,7 +50,46 @@ def test_a_new_password_ends_the_other_sessions_and_not_this_one(api: Api) -> No
     assert api.refresh(changed.json()["refresh_token"]).status_code == 200
     assert error_of(api.token(email)) == (401, "invalid_credentials")
     assert api.token(email, NEW).status_code == 200
-    assert reasons(api, this["access_token"]) == ["password_change"]
+    new = changed.json()["access_token"]
+    assert reasons(api, new) == ["password_change"] * 2
+    assert [session["current"] for session in sessions(api, new)] == [False, True]
+
+
+def test_a_copied_access_token_is_worth_nothing_after_a_password_change(api: Api) -> None:
+    """The one of the very session that changed the password, too."""
+    copied = api.log_in()["access_token"]
+    changed = change(api, copied).json()
+
+    assert error_of(api.me(copied)) == (401, "token_revoked")
+    assert error_of(api.log_out(copied)) == (401, "token_revoked")
+    assert api.me(changed["access_token"]).status_code == 200
+
+
+def test_a_session_begins_anew_with_a_new_password(start_service: MakeService) -> None:
+    clock = MovableClock()
+    api = start_service(clock=clock, session_max_days=30, refresh_token_expire_days=30)
+    pair = api.log_in()
+    clock.move(days=29)
+    pair = api.refresh(pair["refresh_token"]).json()
+
+    changed = change(api, pair["access_token"]).json()
+
+    clock.move(days=29)
+    assert api.refresh(changed["refresh_token"]).status_code == 200
+
+
+def test_a_password_stays_as_it_is_if_no_token_can_be_signed(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    email = api.new_user()
+    pair = api.log_in(email)
+    with monkeypatch.context() as broken:
+        broken.setattr(TokenService, "issue", lambda *_: 1 / 0)
+        assert error_of(change(api, pair["access_token"])) == (500, "internal_error")
+
+    assert api.me(pair["access_token"]).status_code == 200
+    assert api.token(email).status_code == 200
+    assert api.token(email, NEW).status_code == 401
 
 
 def test_a_password_change_answers_with_a_new_pair_and_the_old_refresh_token_is_worth_nothing(

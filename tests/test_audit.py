@@ -49,9 +49,10 @@ def test_each_deed_leaves_its_audit_event(admin: Admin) -> None:
     service.token("nobody@example.com")
     passwords = {"current_password": PASSWORD, "new_password": PASSWORD + "!"}
     changed = service.http.put("/api/v1/me/password", json=passwords, headers=bearer(pair["access_token"]))
-    newer = service.refresh(changed.json()["refresh_token"]).json()
+    newest = changed.json()["refresh_token"]
+    newer = service.refresh(newest).json()
     service.refresh(newer["refresh_token"])
-    service.refresh(pair["refresh_token"])
+    service.refresh(newest)
     admin.change(user["id"], role="guest")
     admin.change(user["id"], is_active=False)
     admin.change(user["id"], is_active=True)
@@ -64,6 +65,7 @@ def test_each_deed_leaves_its_audit_event(admin: Admin) -> None:
         ("login.succeeded", user["id"]),
         ("login.failed", None),
         ("user.password_changed", user["id"]),
+        ("session.ended", user["id"]),
         ("session.reuse_detected", None),
         ("session.ended", None),
         ("user.role_changed", admin.id),
@@ -71,7 +73,7 @@ def test_each_deed_leaves_its_audit_event(admin: Admin) -> None:
         ("user.enabled", admin.id),
         ("user.deleted", admin.id),
     ]
-    details = {event["event"]: event["details"] for event in trail(admin, user_id=user["id"])}
+    details = {event["event"]: event["details"] for event in reversed(trail(admin, user_id=user["id"]))}
     assert details["user.role_changed"] == {"from": "user", "to": "guest"}
     assert details["login.failed"] == {"reason": "wrong_password"}
     assert details["session.ended"]["reason"] == "reuse_detected"

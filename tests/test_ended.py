@@ -54,6 +54,17 @@ def end_the_others(api: Api, pair: dict[str, Any]) -> None:
     assert api.http.delete(SESSIONS, headers=bearer(pair["access_token"])).status_code == 204
 
 
+def test_an_admins_own_copied_token_is_worth_nothing_after_a_password_change(
+    fresh: Api, fresh_database: Engine
+) -> None:
+    admin = Admin(fresh, fresh_database)
+    change_password(fresh, {"access_token": admin.token})
+
+    refused = admin.call("POST", json={"email": new_email(), "password": PASSWORD, "role": "admin"})
+
+    assert error_of(refused) == REVOKED
+
+
 @pytest.mark.parametrize("end", [change_password, log_out, end_the_others])
 def test_a_copied_access_token_of_an_admin_is_worth_nothing_once_its_session_has_ended(
     fresh: Api, fresh_database: Engine, end: Callable[[Api, dict[str, Any]], None]

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 
 from app.services.delivery.cursor import Cursor, Snapshot
 from tests.support import (
+    PASSWORD,
     PATIENCE_SECONDS,
     Api,
     MakeService,
@@ -40,6 +41,21 @@ def test_a_logout_is_published_with_its_session(api: Api) -> None:
         0
     ].items()
     assert sibling.read(after)[0] == []
+
+
+def test_a_new_password_is_published_as_the_end_of_all_sessions_before_it(api: Api) -> None:
+    sibling, email = Sibling(api), api.new_user()
+    pairs = [api.log_in(email) for _ in range(2)]
+    _, cursor = sibling.read()
+    body = {"current_password": PASSWORD, "new_password": "another horse staple"}
+
+    changed = api.http.put("/api/v1/me/password", json=body, headers=bearer(pairs[0]["access_token"]))
+
+    published, _ = sibling.read(cursor)
+    assert {(item["sid"], item["reason"]) for item in published} == {
+        (session_of(pair), "password_change") for pair in pairs
+    }
+    assert session_of(changed.json()) not in {item["sid"] for item in published}
 
 
 def test_every_end_of_a_session_is_published(fresh: Api, fresh_database: Engine) -> None:

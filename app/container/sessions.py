@@ -9,6 +9,8 @@ from app.services.sessions.introspection import IntrospectionService
 from app.services.sessions.limit import SessionLimit
 from app.services.sessions.listing import SessionService
 from app.services.sessions.login import LoginService
+from app.services.sessions.opening import SessionOpener
+from app.services.sessions.own_password import OwnPasswordService
 from app.services.sessions.revocation import RevocationService
 from app.services.sessions.rotation import RotationService
 from app.services.sessions.tokens import SessionLifetime, TokenService
@@ -38,13 +40,16 @@ class SessionServices(CredentialServices):
             self._passwords,
             self._guesses,
             self.tokens,
-            self._session_lifetime,
+            self._opener,
             SessionLimit(self.settings.sessions_per_user, self.revocation, self.clock),
             self.revocation,
             self.audit,
-            self.clock,
             self.metrics.sessions,
         )
+
+    @cached_property
+    def own_password(self) -> OwnPasswordService:
+        return OwnPasswordService(self.password_change, self._opener, self.tokens)
 
     @cached_property
     def rotation(self) -> RotationService:
@@ -75,6 +80,10 @@ class SessionServices(CredentialServices):
     @cached_property
     def session_admin(self) -> SessionAdminService:
         return SessionAdminService(self._db, self.admin, self.sessions, self.revocation, self._admin_actions)
+
+    @cached_property
+    def _opener(self) -> SessionOpener:
+        return SessionOpener(self._session_lifetime, self.clock)
 
     @cached_property
     def _session_lifetime(self) -> SessionLifetime:

@@ -66,8 +66,8 @@ CurrentUser = Annotated[Account, Depends(_current_user)]
 SignedIn = Depends(_current_user)
 
 
-async def _current_actor(request: Request, user: CurrentUser) -> UserActor:
-    return UserActor(user.id, client_of(request))
+async def _current_actor(request: Request, user: CurrentUser, claims: AccessToken) -> UserActor:
+    return UserActor(user.id, client_of(request), claims.session_id)
 
 
 CurrentActor = Annotated[UserActor, Depends(_current_actor)]

@@ -13,7 +13,6 @@ from app.http.cookies import AuthCookies
 from app.services.accounts.admin import AdminService
 from app.services.accounts.registration import RegistrationService
 from app.services.credentials.account_closure import AccountClosureService
-from app.services.credentials.password_change import PasswordChangeService
 from app.services.delivery.hub import RevocationHub
 from app.services.delivery.revocations import RevocationFeed
 from app.services.keys.admin import KeyAdminService
@@ -25,6 +24,7 @@ from app.services.sessions.admin import SessionAdminService
 from app.services.sessions.introspection import IntrospectionService
 from app.services.sessions.listing import SessionService
 from app.services.sessions.login import LoginService
+from app.services.sessions.own_password import OwnPasswordService
 from app.services.sessions.revocation import RevocationService
 from app.services.sessions.rotation import RotationService
 from app.telemetry.metrics import Metrics
@@ -53,7 +53,7 @@ def _from_container(get: Callable[[Container], Any]) -> Any:
 
 RegistrationServiceDep = Annotated[RegistrationService, _from_container(lambda c: c.registration)]
 AdminServiceDep = Annotated[AdminService, _from_container(lambda c: c.admin)]
-PasswordChangeServiceDep = Annotated[PasswordChangeService, _from_container(lambda c: c.password_change)]
+OwnPasswordServiceDep = Annotated[OwnPasswordService, _from_container(lambda c: c.own_password)]
 AccountClosureServiceDep = Annotated[AccountClosureService, _from_container(lambda c: c.account_closure)]
 LoginServiceDep = Annotated[LoginService, _from_container(lambda c: c.login)]
 RotationServiceDep = Annotated[RotationService, _from_container(lambda c: c.rotation)]

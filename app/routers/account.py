@@ -16,9 +16,8 @@ from app.http.authentication import AccessToken, CameByCookie, CurrentActor, Cur
 from app.http.dependencies import (
     AccountClosureServiceDep,
     AuthCookiesDep,
-    PasswordChangeServiceDep,
+    OwnPasswordServiceDep,
     RevocationServiceDep,
-    RotationServiceDep,
     SessionServiceDep,
 )
 from app.http.pages import LINK, AfterSession, Limit, page_of
@@ -53,15 +52,12 @@ def change_password(
     change: PasswordChange,
     account: CurrentUser,
     user: CurrentActor,
-    claims: AccessToken,
-    passwords: PasswordChangeServiceDep,
-    rotation: RotationServiceDep,
+    passwords: OwnPasswordServiceDep,
     cookies: AuthCookiesDep,
 ) -> Response:
-    """All other sessions end. This one goes on with the pair of the answer."""
+    """All sessions end, this one too. The pair of the answer is of a new one."""
     new = NewPassword(change.new_password.get_secret_value(), account.email, "new_password")
-    passwords.change(user, change.current_password.get_secret_value(), new, claims.session_id)
-    pair = rotation.renew(user.user_id, claims.session_id, user.client) if claims.session_id else None
+    pair = passwords.change(user, change.current_password.get_secret_value(), new)
     return token_response(pair, cookies) if pair else Response(status_code=204)
 
 

@@ -1,7 +1,6 @@
 """Lets accounts and credentials revoke sessions without importing `services/sessions`."""
 
 from typing import Protocol
-from uuid import UUID
 
 from app.database.transactions import Transaction
 from app.models.sessions import RevocationReason
@@ -10,12 +9,6 @@ from app.services.operations.audit import Actor
 
 class SessionRevoker(Protocol):
     def revoke_all(
-        self,
-        transaction: Transaction,
-        actor: Actor,
-        user_id: int,
-        reason: RevocationReason,
-        *,
-        keep: UUID | None = None,
+        self, transaction: Transaction, actor: Actor, user_id: int, reason: RevocationReason
     ) -> None:
-        """Revoke a user's sessions, except the one to `keep`, within the transaction."""
+        """Revoke a user's sessions within the transaction."""

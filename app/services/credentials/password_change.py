@@ -1,8 +1,8 @@
 """Password changes, which revoke sessions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
-from uuid import UUID
+from typing import Final, TypeVar
 
 import structlog
 from sqlalchemy import and_, bindparam, or_, update
@@ -14,7 +14,7 @@ from app.models.audit import AuditEventName
 from app.models.sessions import RevocationReason
 from app.services.accounts.admin_actions import AdminActions
 from app.services.accounts.session_revoker import SessionRevoker
-from app.services.credentials.passwords import PasswordService
+from app.services.credentials.passwords import PasswordService, VerifiedUser
 from app.services.operations.audit import Actor, AuditService, UserActor
 from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
@@ -22,6 +22,7 @@ from app.services.protection.password_policy import NewPassword, PasswordPolicy
 from app.services.protection.turns import Lane, Turn
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _verified_hash = bindparam("verified_hash", type_=User.hashed_password.type)
 _REPLACE_HASH: Final = (
@@ -46,21 +47,34 @@ class PasswordChangeService:
     audit: AuditService
     actions: AdminActions
 
-    def change(self, user: UserActor, current: str, new: NewPassword, keep: UUID | None) -> None:
-        """Revokes all sessions of the user except `keep`.
+    def change(
+        self,
+        user: UserActor,
+        current: str,
+        new: NewPassword,
+        finish: Callable[[Transaction, VerifiedUser], T],
+    ) -> T:
+        """Revokes all sessions of the user. What `finish` does belongs to the same transaction.
 
         Raises InvalidCredentials, PasswordTooShort, PasswordTooCommon.
         """
         self.policy.check(new)
         verified = self.passwords.verify_again(user, current)
-        self._change(user, verified.hashed_password, self._hash(user, new), keep)
+        return self._change(user, verified.hashed_password, self._hash(user, new), finish)
 
     @retry_conflicts
-    def _change(self, user: UserActor, verified_hash: str, new_hash: str, keep: UUID | None) -> None:
+    def _change(
+        self,
+        user: UserActor,
+        verified_hash: str,
+        new_hash: str,
+        finish: Callable[[Transaction, VerifiedUser], T],
+    ) -> T:
         with self.db.transaction() as transaction:
-            if not self._replace(transaction, user, user.user_id, new_hash, verified_hash, keep):
+            if not self._replace(transaction, user, user.user_id, new_hash, verified_hash):
                 raise InvalidCredentials  # since the verification, it was changed or the user was disabled
             transaction.after_commit(lambda: log.info("user.password_changed", user_id=user.user_id))
+            return finish(transaction, VerifiedUser(user.user_id, new_hash))
 
     def set(self, actor: Actor, user_id: int, new: NewPassword) -> None:
         """Revokes all sessions of the user. Raises NotFound, PasswordTooShort, PasswordTooCommon."""
@@ -73,18 +87,17 @@ class PasswordChangeService:
     @retry_conflicts
     def _set(self, actor: Actor, user_id: int, new_hash: str) -> None:
         with self.db.transaction() as transaction:
-            if not self._replace(transaction, actor, user_id, new_hash, None, None):
+            if not self._replace(transaction, actor, user_id, new_hash, None):
                 raise NotFound
             self.actions.report(transaction, "password_set", actor, user_id)
 
-    def _replace(  # noqa: PLR0913, PLR0917 — the user, the two hashes, and the session to keep
+    def _replace(
         self,
         transaction: Transaction,
         actor: Actor,
         user_id: int,
         new_hash: str,
         verified_hash: str | None,
-        keep: UUID | None,
     ) -> bool:
         """False if the user does not exist, or `verified_hash` is no longer the hash of an active user."""
         parameters = {"user_id": user_id, "verified_hash": verified_hash, "new_hash": new_hash}
@@ -93,6 +106,5 @@ class PasswordChangeService:
             return False
         self.guesses.forget(transaction, [rows[0].email], user_id)
         self.audit.record(transaction, AuditEventName.PASSWORD_CHANGED, actor, user_id)
-        reason = RevocationReason.PASSWORD_CHANGE
-        self.sessions.revoke_all(transaction, actor, user_id, reason, keep=keep)
+        self.sessions.revoke_all(transaction, actor, user_id, RevocationReason.PASSWORD_CHANGE)
         return True

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import insert, select
 
@@ -23,10 +24,11 @@ class Client(NamedTuple):
 
 
 class UserActor(NamedTuple):
-    """A signed-in user."""
+    """A signed-in user. A token that a sibling made belongs to no session."""
 
     user_id: int
     client: Client
+    session_id: UUID | None = None
 
 
 class Operator(NamedTuple):

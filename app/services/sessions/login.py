@@ -1,16 +1,14 @@
-"""Opens sessions."""
+"""Logins."""
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
-from uuid import uuid4
+from typing import Final, NamedTuple
 
 import structlog
-from sqlalchemy import DateTime, bindparam, insert, select
+from sqlalchemy import bindparam, select
 
-from app.clock import Clock
 from app.database.transactions import Database, Transaction, retry_conflicts
 from app.errors import InvalidCredentials, InvalidRefreshToken
-from app.models import LoginSession, User
+from app.models import LoginSession
 from app.models.audit import AuditEventName
 from app.models.sessions import RevocationReason
 from app.security.tokens import RefreshClaims
@@ -18,36 +16,13 @@ from app.services.credentials.passwords import PasswordService, VerifiedUser
 from app.services.operations.audit import AuditService, Client, UserActor
 from app.services.protection.guesses import Guess, GuessService
 from app.services.sessions.limit import SessionLimit
+from app.services.sessions.opening import OpenedSession, SessionOpener
 from app.services.sessions.revocation import Revocation, RevocationService
-from app.services.sessions.tokens import SessionLifetime, TokenPair, TokenService, unix_seconds
+from app.services.sessions.tokens import TokenPair, TokenService
 from app.telemetry.metrics import SessionMetrics
 
 log = structlog.get_logger(__name__)
 
-# The lock on the user's row makes a login wait for a concurrent change of the user, and vice versa.
-_opened = (
-    select(
-        bindparam("session_id").label("id"),
-        User.id.label("user_id"),
-        bindparam("token_id").label("token_id"),
-        bindparam("now", type_=DateTime(timezone=True)).label("created_at"),
-        bindparam("expires_at", type_=DateTime(timezone=True)).label("expires_at"),
-        bindparam("user_agent", type_=LoginSession.user_agent.type).label("user_agent"),
-        bindparam("ip_address", type_=LoginSession.ip_address.type).label("ip_address"),
-    )
-    .where(
-        User.id == bindparam("user_id"),
-        User.is_active,
-        User.hashed_password == bindparam("hashed_password"),
-    )
-    .with_for_update(key_share=True)
-)
-_role = select(User.role).where(User.id == bindparam("user_id")).scalar_subquery()
-_OPEN: Final = (
-    insert(LoginSession)
-    .from_select([column.name for column in _opened.selected_columns], _opened)
-    .returning(_role.label("role"))
-)
 # Not an older token: whoever has one may be a thief, and must not end the session of its owner.
 _SELECT_BY_LIVE_TOKEN: Final = select(LoginSession.id).where(
     LoginSession.id == bindparam("session_id"), LoginSession.token_id == bindparam("token_id")
@@ -77,11 +52,10 @@ class LoginService:
     passwords: PasswordService
     guesses: GuessService
     tokens: TokenService
-    lifetime: SessionLifetime
+    opener: SessionOpener
     limit: SessionLimit
     revocation: RevocationService
     audit: AuditService
-    clock: Clock
     metrics: SessionMetrics
 
     def log_in(self, username: str, password: str, client: Client, cookies: LoginCookies) -> Login:
@@ -95,40 +69,30 @@ class LoginService:
         return Login(pair, self.guesses.device_of(guess, user.id))
 
     def _open_session(self, user: VerifiedUser, guess: Guess, presented: RefreshClaims | None) -> TokenPair:
-        now = self.clock()
-        expires_at = now + min(self.lifetime.idle, self.lifetime.absolute)
-        session_id, token_id = uuid4(), uuid4()
-        session = {
-            "session_id": session_id,
-            "token_id": token_id,
-            "user_id": user.id,
-            "hashed_password": user.hashed_password,
-            "now": now,
-            "expires_at": expires_at,
-        }
-        role = self._open(session, guess, presented)
-        if role is None:  # since the verification, disabled, deleted or given a new password
+        opened = self._open(user, guess, presented)
+        if opened is None:  # since the verification, disabled, deleted or given a new password
             self.passwords.record_failed_login("disabled", user.id, guess.client)
             raise InvalidCredentials
-        refresh = RefreshClaims(user.id, session_id, token_id, unix_seconds(now), unix_seconds(expires_at))
-        return self.tokens.issue(refresh, role)
+        return self.tokens.issue(*opened)
 
     @retry_conflicts
-    def _open(self, session: dict[str, Any], guess: Guess, presented: RefreshClaims | None) -> str | None:
-        """The user's role, or None if the user has changed since the password was verified."""
+    def _open(
+        self, user: VerifiedUser, guess: Guess, presented: RefreshClaims | None
+    ) -> OpenedSession | None:
+        """None if the user has changed since the password was verified."""
         with self.db.transaction() as transaction:
-            rows = transaction.execute(_OPEN, session | guess.client._asdict())
-            if not rows:
+            opened = self.opener.open(transaction, user, guess.client)
+            if opened is None:
                 return None
-            user_id, session_id = session["user_id"], str(session["session_id"])
-            actor, event = UserActor(user_id, guess.client), AuditEventName.LOGIN_SUCCEEDED
-            self.audit.record(transaction, event, actor, user_id, session_id=session_id)
-            if presented is not None and presented.user_id == user_id:
+            session_id = str(opened.refresh.session_id)
+            actor, event = UserActor(user.id, guess.client), AuditEventName.LOGIN_SUCCEEDED
+            self.audit.record(transaction, event, actor, user.id, session_id=session_id)
+            if presented is not None and presented.user_id == user.id:
                 self._replace(transaction, actor, presented)
-            self.limit.enforce(transaction, actor, session["session_id"])
+            self.limit.enforce(transaction, actor, opened.refresh.session_id)
             self.guesses.forgive(transaction, guess)  # last, as the address is shared by many
-            transaction.after_commit(lambda: self._report(user_id, session_id))
-        return str(rows[0].role)
+            transaction.after_commit(lambda: self._report(user.id, session_id))
+        return opened
 
     def _presented(self, refresh_token: str | None) -> RefreshClaims | None:
         try:

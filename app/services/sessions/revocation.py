@@ -98,16 +98,10 @@ class RevocationService:
             self.revoke_within(transaction, revocation)
 
     def revoke_all(
-        self,
-        transaction: Transaction,
-        actor: Actor,
-        user_id: int,
-        reason: RevocationReason,
-        *,
-        keep: UUID | None = None,
+        self, transaction: Transaction, actor: Actor, user_id: int, reason: RevocationReason
     ) -> None:
-        """Revoke a user's sessions, except the one to `keep`, within the transaction."""
-        self.revoke_within(transaction, Revocation(actor, user_id, reason, keep=keep))
+        """Revoke a user's sessions within the transaction."""
+        self.revoke_within(transaction, Revocation(actor, user_id, reason))
 
     def revoke_within(self, transaction: Transaction, revocation: Revocation) -> int:
         """Counts and logs after the commit. Returns the number of revoked sessions."""

@@ -28,10 +28,11 @@ CLOCK_SKEW: Final = timedelta(seconds=2)
 
 Verdict = Literal["current", "replayed", "raced", "reuse_detected", "revoked", "expired"]
 
-_RENEW = (
+_ROTATE: Final = Prepared(
     update(LoginSession)
     .where(
         LoginSession.id == bindparam("session_id"),
+        LoginSession.token_id == bindparam("presented"),
         *is_live(),
         User.id == LoginSession.user_id,
         User.is_active,
@@ -50,7 +51,6 @@ _RENEW = (
     )
     .returning(LoginSession.token_id, LoginSession.rotated_at, LoginSession.expires_at, User.role)
 )
-_ROTATE: Final = Prepared(_RENEW.where(LoginSession.token_id == bindparam("presented")))
 _LOOK_UP = (
     select(
         LoginSession.token_id,
@@ -88,8 +88,7 @@ class RotationService:
             raise
         self.tokens.check_ready()
         key_hash = _hash_key(idempotency_key)
-        parameters = self._parameters(claims.session_id, key_hash, client, now)
-        rows = self.db.execute(_ROTATE, parameters | {"presented": claims.token_id})
+        rows = self.db.execute(_ROTATE, self._parameters(claims, key_hash, client, now))
         if rows:
             self._count("rotated")
             self.metrics.refreshes.labels("refresh").inc()
@@ -97,18 +96,12 @@ class RotationService:
             return self._pair(claims.user_id, claims.session_id, rows[0])
         return self._replay(claims, key_hash, client, now)
 
-    def renew(self, user_id: int, session_id: UUID, client: Client) -> TokenPair | None:
-        """A new pair without presenting a refresh token; None if the session has ended."""
-        self.tokens.check_ready()
-        now = self.clock()
-        rows = self.db.execute(_RENEW, self._parameters(session_id, None, client, now))
-        return self._pair(user_id, session_id, rows[0]) if rows else None
-
     def _parameters(
-        self, session_id: UUID, key_hash: str | None, client: Client, now: datetime
+        self, claims: RefreshClaims, key_hash: str | None, client: Client, now: datetime
     ) -> dict[str, Any]:
         return {
-            "session_id": session_id,
+            "session_id": claims.session_id,
+            "presented": claims.token_id,
             "now": now,
             "idle_until": now + self.lifetime.idle,
             "session_lifetime": self.lifetime.absolute,
