@@ -9,6 +9,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jose import jwt
 from sqlalchemy import Engine, event, text
 
 from app.cli.running import OPERATOR
@@ -37,6 +38,7 @@ from tests.support import (
 )
 from tests.support.accounts import Admin
 from tests.support.hashing import full_hashing, in_hashing
+from tests.support.settings import SECRET_KEY
 
 WRONG = "another password"
 REFUSED = (429, "too_many_requests")
@@ -93,6 +95,11 @@ def device_of(login: httpx.Response) -> dict[str, str]:
 def log_in(api: Api, email: str, headers: dict[str, str] | None = None) -> httpx.Response:
     form = {"username": email, "password": PASSWORD}
     return api.http.post("/api/v1/token", data=form, headers=headers)
+
+
+def change_password(api: Api, token: str, current: str) -> httpx.Response:
+    body = {"current_password": current, "new_password": "a new password"}
+    return api.http.put("/api/v1/me/password", json=body, headers=bearer(token))
 
 
 def rows(engine: Engine, query: str, **parameters: Any) -> list[Any]:
@@ -177,19 +184,40 @@ def test_a_password_that_is_too_short_is_no_registration(limited: Limited) -> No
 def test_a_signed_in_user_proves_the_password_with_five_failures(
     api: Api, clock: MovableClock, method: str, path: str, body: dict[str, str]
 ) -> None:
-    """However many sessions somebody has stolen."""
-    email = api.new_user()
-    sessions = [bearer(api.log_in(email)["access_token"]) for _ in range(3)]
+    token = bearer(api.log_in()["access_token"])
 
-    def prove(number: int) -> httpx.Response:
-        return api.http.request(method, path, json=body, headers=sessions[number % 3])
+    def prove(times: int) -> list[httpx.Response]:
+        return [api.http.request(method, path, json=body, headers=token) for _ in range(times)]
 
-    answers = [prove(number) for number in range(7)]
+    answers = prove(7)
 
     assert outcomes(answers) == [401] * 5 + [429] * 2
     assert wait_of(answers[-1]) == 60
     clock.move(seconds=60)
-    assert outcomes([prove(0), prove(1)]) == [401, 429]
+    assert outcomes(prove(2)) == [401, 429]
+
+
+def test_a_stolen_session_does_not_keep_another_one_from_a_new_password(api: Api) -> None:
+    email = api.new_user()
+    stolen, own = (api.log_in(email)["access_token"] for _ in range(2))
+
+    assert outcomes([change_password(api, stolen, WRONG) for _ in range(7)]) == [401] * 5 + [429] * 2
+
+    assert change_password(api, own, PASSWORD).status_code == 200
+    assert error_of(change_password(api, stolen, WRONG)) == (401, "token_revoked")
+
+
+def test_tokens_without_a_session_share_the_failures_of_their_user(api: Api) -> None:
+    claims = jwt.get_unverified_claims(api.log_in()["access_token"])
+    del claims["sid"]
+    tokens = [
+        jwt.encode(claims | {"jti": str(number)}, SECRET_KEY, headers={"typ": "at+jwt"})
+        for number in range(2)
+    ]
+
+    answers = [change_password(api, tokens[number % 2], WRONG) for number in range(6)]
+
+    assert outcomes(answers) == [401] * 5 + [429]
 
 
 def test_a_password_that_was_proved_costs_nothing(api: Api, fresh_database: Engine) -> None:
@@ -309,6 +337,18 @@ def test_the_owner_logs_in_on_a_known_device_while_a_guesser_has_used_up_the_acc
     clock.move(days=399)
     assert outcomes(guess(api, email, 11)) == [401] * 10 + [429]
     assert log_in(api, email, known).status_code == 200
+
+
+def test_the_owner_logs_in_on_a_known_device_from_the_address_of_a_guesser(limited: Limited) -> None:
+    api = limited(throttle_login_address="3/1h")
+    email = api.new_user()
+    known = device_of(log_in(api, email))
+
+    guess(api, email, 4)
+
+    assert log_in(api, email, known).status_code == 200
+    assert outcomes(guess(api, email, 11, known)) == [401] * 10 + [429]  # it pays for itself
+    assert outcomes([log_in(api, email)]) == [429]
 
 
 def test_a_device_cookie_is_of_one_user_and_cannot_be_forged(api: Api) -> None:
@@ -562,18 +602,16 @@ def test_a_device_that_failed_a_hundred_times_is_a_stranger(api: Api, fresh_data
 
 
 def test_a_signed_in_user_who_failed_a_hundred_times_logs_in_again(api: Api, fresh_database: Engine) -> None:
+    """In whatever sessions."""
     email = api.new_user()
-    token = bearer(api.log_in(email)["access_token"])
+    one, other = (api.log_in(email)["access_token"] for _ in range(2))
 
-    def prove(password: str) -> httpx.Response:
-        change = {"current_password": password, "new_password": PASSWORD}
-        return api.http.put("/api/v1/me/password", json=change, headers=token)
-
-    prove(WRONG)
-    set_failures(fresh_database, 100)
-    assert error_of(prove(PASSWORD)) == REFUSED
+    change_password(api, one, WRONG)
+    set_failures(fresh_database, 99)
+    assert error_of(change_password(api, other, WRONG)) == (401, "invalid_credentials")
+    assert error_of(change_password(api, one, PASSWORD)) == REFUSED
     assert log_in(api, email).status_code == 200
-    assert prove(PASSWORD).status_code == 200
+    assert change_password(api, other, PASSWORD).status_code == 200
 
 
 def test_what_was_being_hashed_at_the_hundredth_failure_is_refused_unread(

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, SecretStr
+from pydantic_core import PydanticKnownError
 
 from app.security.passwords import MAX_PASSWORD_BYTES, normalize_password
 
@@ -14,6 +15,13 @@ _DATE_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 def _without_nul(value: str) -> str:
     if "\x00" in value:
         raise ValueError("NUL characters are not possible")
+    return value
+
+
+def _short_enough(value: object) -> object:
+    """Before `max_length` is looked at, which speaks of items where the text is secret."""
+    if isinstance(value, str) and len(value) > MAX_PASSWORD_BYTES:
+        raise PydanticKnownError("string_too_long", {"max_length": MAX_PASSWORD_BYTES})
     return value
 
 
@@ -47,6 +55,7 @@ Text = Annotated[str, AfterValidator(_without_nul)]
 # The length is checked first, because normalizing a long text takes quadratic time.
 Password = Annotated[
     SecretStr,
+    BeforeValidator(_short_enough),
     Field(max_length=MAX_PASSWORD_BYTES, examples=["correct horse battery"]),
     AfterValidator(_fits),
 ]

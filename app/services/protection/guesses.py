@@ -48,7 +48,8 @@ class GuessService:
     ) -> Iterator[Guess]:
         """For as long as it takes to verify a password and to open the session. Raises TooManyRequests.
 
-        Nothing depends on whether the account exists.
+        Nothing depends on whether the account exists. A known device pays for itself alone: a guesser may
+        share its address.
         """
         address = {Bucket.LOGIN_ADDRESS: address_block(client.ip_address)}
         account = {Bucket.LOGIN_ACCOUNT: account_name(username)}
@@ -57,15 +58,22 @@ class GuessService:
         alternatives = [self._guess(user_id, client, None, address | account, cleared)]
         if device is not None and user_id is not None and self.devices.is_known(device, user_id):
             own = {Bucket.LOGIN_DEVICE: device}
-            alternatives.insert(0, self._guess(user_id, client, device, address | own, cleared))
+            alternatives.insert(0, self._guess(user_id, client, device, own, cleared))
         guess = self._begin(alternatives)
         with self._judged(guess):
             yield guess
 
     @contextmanager
     def proof(self, user: UserActor) -> Iterator[None]:
-        """For as long as it takes to verify the password of a signed-in user. Raises TooManyRequests."""
-        guess = self._guess(user.user_id, user.client, None, {Bucket.PROOF: str(user.user_id)}, [])
+        """For as long as it takes to verify the password of a signed-in user. Raises TooManyRequests.
+
+        Each session is charged by itself, so that a stolen one does not keep the owner from a new password.
+        Failures in a row are counted for the user.
+        """
+        charges = self.throttle.charges({Bucket.PROOF: str(user.session_id or user.user_id)})
+        in_a_row = [charge.key for charge in self.throttle.charges({Bucket.PROOF: str(user.user_id)})]
+        counted = in_a_row[0] if in_a_row else None
+        guess = Guess(user.user_id, user.client, None, charges, counted, in_a_row)
         with self._judged(self._begin([guess])):
             yield
             self.forgive(self.db, guess)
