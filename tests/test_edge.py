@@ -1,9 +1,12 @@
 """What a client may send, and how long it may take, before and beside the application."""
 
+import asyncio
 import threading
+from collections.abc import AsyncIterator
 from itertools import count
 
 import pytest
+from fastapi.sse import EventSourceResponse
 
 from app.http.connections import Connections
 from app.telemetry.labels import HTTP_REFUSALS
@@ -16,6 +19,8 @@ ENDLESS = 64 * 2**20
 GET = f"GET {LIVE} HTTP/1.1\r\nHost: x\r\n".encode()
 POST = b"POST /api/v1/refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+LARGE = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+"""Its answer has over a megabyte; twenty are more than sockets keep for a client that does not read."""
 
 
 @pytest.fixture(scope="module")
@@ -385,6 +390,100 @@ def test_a_client_that_asks_before_it_sends_is_told_to(api: Api) -> None:
         client.send(b"{}")
 
         assert client.answer().error == (401, "not_authenticated")
+
+
+def test_a_client_that_asks_before_it_sends_too_much_hears_so_at_once(api: Api) -> None:
+    before = refusals(api, "body_too_large")
+    with wire(api) as client:
+        client.send(POST + b"Expect: 100-continue\r\nContent-Length: 65537\r\n\r\n")
+
+        assert client.answer().error == (413, "payload_too_large")
+        assert client.is_closed()
+    assert refusals(api, "body_too_large") == before + 1
+
+
+@pytest.mark.parametrize("last", [b"", GET + b"Connection: close\r\n\r\n"], ids=["kept", "closed"])
+def test_who_does_not_read_the_answers_loses_the_connection(
+    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch, last: bytes
+) -> None:
+    monkeypatch.setattr("sys.stdout", lines)
+    api = start_service(request_timeout_seconds=1, log_level="INFO", log_format="json")
+    with wire(api) as client:
+        client.send(LARGE * 20 + last)
+
+        eventually(lambda: api.metric("app_http_connections") == 1)
+        eventually(lambda: refusals(api, "write_timeout") == 1)
+        eventually(lambda: api.metric("http_requests_in_progress") == 0)
+        eventually(lambda: api.metric("app_http_connections") == 0)
+    assert lines.events("http.request") != []
+    assert failures(lines) == []
+
+
+def failures(lines: Lines) -> list[str]:
+    return [line for line in lines.lines if '"error"' in line or "exception" in line]
+
+
+def test_a_listener_that_does_not_read_its_stream_loses_the_connection(start_service: MakeService) -> None:
+    api = start_service(request_timeout_seconds=1)
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0)  # as it would wait for its next event
+            yield b":" * 64 * KIB
+
+    @api.app.get("/endless")
+    async def stream() -> EventSourceResponse:
+        return EventSourceResponse(endless())
+
+    with wire(api) as client:
+        client.send(GET.replace(LIVE.encode(), b"/endless") + b"\r\n")
+
+        eventually(lambda: refusals(api, "write_timeout") == 1)
+        eventually(lambda: api.metric("http_requests_in_progress") == 0)
+
+
+def test_who_reads_slowly_but_steadily_hears_all(start_lasting_service: MakeService) -> None:
+    api = start_lasting_service(request_timeout_seconds=2)
+    tick = threading.Event()
+    with wire(api) as client:
+        client.send(LARGE * 20)
+        for _ in range(20):
+            assert client.answer().status == 200
+            tick.wait(0.2)
+        tick.wait(2.2)  # nothing is left to read
+        client.send(GET + b"\r\n")
+        assert client.answer().status == 200
+
+    assert refusals(api, "write_timeout") == 0
+
+
+@pytest.mark.parametrize("number", [1, 20])
+def test_a_client_that_leaves_during_an_answer_is_no_failure(
+    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("sys.stdout", lines)
+    api = start_service(log_level="INFO", log_format="json")
+    with wire(api) as client:
+        client.send(LARGE * number)
+        assert client.line() == b"HTTP/1.1 200 OK\r\n"
+
+    eventually(lambda: lines.events("http.request"))
+    eventually(lambda: api.metric("http_requests_in_progress") == 0)
+    assert failures(lines) == []
+
+
+def test_what_is_no_http_is_logged_by_the_minute_alone(
+    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", lines)
+    api = start_service(log_level="INFO", log_format="json")
+    for _ in range(3):
+        with wire(api) as client:
+            client.send(b"\x16\x03\x01\r\n\r\n")
+            assert client.answer().status == 400
+
+    eventually(lambda: lines.events("http.refused"))
+    assert [line for line in lines.lines if "Invalid HTTP" in line] == []
 
 
 @pytest.fixture

@@ -22,14 +22,16 @@ log = structlog.get_logger(__name__)
 
 class Connection(Protocol):
     deadline: float
-    """On the clock of `Connections.now`."""
+    """On the clock of `Connections.now`, as is the next."""
+    write_deadline: float
+    """Until when the client has to take some of what it is sent."""
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """One of them has passed."""
 
 
 class Connections:
-    """`timeout` is in seconds, for a head and as long for a body; `now` has any beginning.
+    """`timeout` is in seconds, for a head, a body, and a pause in reading; `now` has any beginning.
 
     `end_streams` is called when the server shuts down, as it would wait for them.
     """
@@ -71,7 +73,7 @@ class Connections:
         """To be called each second: one clock for all costs less than a timer for each request."""
         self._metrics.connections.set(len(self._open))
         now = self.now()
-        for connection in [each for each in self._open if each.deadline <= now]:
+        for connection in [each for each in self._open if min(each.deadline, each.write_deadline) <= now]:
             connection.expire()
         self._report(now)
 

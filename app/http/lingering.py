@@ -5,7 +5,7 @@ from math import inf
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.http.connections import STATE_KEY, Connections
@@ -30,10 +30,46 @@ class LingeringProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._all: Connections = app_state[STATE_KEY]
-        self.deadline = inf
+        self.deadline = self.write_deadline = inf
         self.ending = False
         """Nobody reads what comes: the last answer was given, or it will be the one to the last request."""
         self._thrown_away = 0
+        self._answering: RequestResponseCycle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.write_deadline = self._all.now() + self._all.timeout
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.write_deadline = inf
+
+    def is_not_read(self) -> bool:
+        """The client has not taken enough of what we sent, in the time for that."""
+        return self.transport.is_closing() or self.write_deadline <= self._all.now()
+
+    def close_when_written(self) -> None:
+        self.transport.close()
+        self.deadline = self._all.now() + self._all.timeout
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if not self.pipeline:
+            self._answering = self.cycle
+
+    def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._answering, _ = self.pipeline[-1]
+        elif self.deadline == inf:
+            # What is left to write may be too little to pause for, and a closed transport waits for it.
+            self.deadline = self._all.now() + self.timeout_keep_alive + self._all.timeout
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answering is not None:  # uvicorn tells the last request alone, and this one may be before it
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        super().connection_lost(exc)
 
     def is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

@@ -21,6 +21,7 @@ HTTP_REFUSALS: Final = (
     "head_timeout",
     "body_timeout",
     "body_too_large",
+    "write_timeout",
     "malformed",
 )
 KEY_STATES: Final = ("published", "signing", "verifying", "gone", "revoked")

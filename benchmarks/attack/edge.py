@@ -1,4 +1,4 @@
-"""What never becomes a request: heads without end, and connections that say nothing."""
+"""What never becomes a request: heads without end, and connections that say or read nothing."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ _P99_MS = 250
 _RSS_MIB = 30
 _REQUEST = b"POST /api/v1/token HTTP/1.1\r\nHost: x\r\n"
 _HEAD = _REQUEST + b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\n"
+_LARGE = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 20
 
 
 def attack(start: Start) -> Iterator[Row]:
@@ -61,4 +62,5 @@ ATTACKS = {
     "1,100 connections that say nothing": hold(1100),
     "500 connections with half a head": hold(500, _REQUEST),
     "500 connections with half a body": hold(500, _HEAD + b"username="),
+    "40 connections that read none of their 30 MB": hold(40, _LARGE),
 }
