@@ -83,7 +83,7 @@ def test_a_changed_role_is_felt_until_the_next_refresh(
     number = user_id(api, pair["access_token"])
     Admin(api, fresh_database).change(int(number), role="guest")
 
-    eventually(lambda: judge(pair["access_token"]) == "token_revoked")
+    eventually(lambda: judge(pair["access_token"]) == "token_expired")
 
     assert judge(api.refresh(pair["refresh_token"]).json()["access_token"]) == number
 

@@ -30,7 +30,7 @@ def eventually(condition: Callable[[], T]) -> T:
 
 
 class FakeServer:
-    """`asked` counts by JWKS, PAGES and STREAM; `faults` are statuses to answer with instead."""
+    """`asked` counts by JWKS, PAGES and STREAM; `faults` and `refused_cursors` are statuses to answer."""
 
     def __init__(self) -> None:
         self.auth = FakeAuthService()
@@ -38,7 +38,7 @@ class FakeServer:
         self.faults: dict[str, int] = {}
         self.headers: dict[str, str] = {}
         self.is_mute = False
-        self.forgotten_cursors: set[str] = set()
+        self.refused_cursors: dict[str | None, int] = {}
         self._epoch = 0
         self._server: ThreadingHTTPServer | None = None
         self.port = 0
@@ -99,8 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
         url = httpx.URL(fake.auth.url + self.path)
         name = STREAM if self.headers.get("accept") == "text/event-stream" else url.path
         fake.asked[name] += 1
-        if name in fake.faults or url.params.get("after") in fake.forgotten_cursors:
-            self.send_response(fake.faults.get(name, 410))
+        fault = fake.refused_cursors.get(url.params.get("after")) or fake.faults.get(name)
+        if fault is not None:
+            self.send_response(fault)
             self.end_headers()
             return
         response = fake.auth._answer(httpx.Request("GET", url, headers=dict(self.headers)))

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from fake_server import JWKS, PAGES, STREAM, FakeServer, eventually
-from kanban_auth_verify import AccessClaims, TokenRevoked, Unavailable, Verifier
+from kanban_auth_verify import AccessClaims, TokenExpired, TokenRevoked, Unavailable, Verifier
 from kanban_auth_verify.event_stream import HEARTBEAT, Event, read_events
 from kanban_auth_verify.feed import Timing
 from kanban_auth_verify.revocation_list import Revocation, RevocationList
@@ -22,6 +22,14 @@ def is_refused(verifier: Verifier, token: str) -> bool:
     try:
         verifier.verify(token)
     except TokenRevoked:
+        return True
+    return False
+
+
+def is_to_refresh(verifier: Verifier, token: str) -> bool:
+    try:
+        verifier.verify(token)
+    except TokenExpired:
         return True
     return False
 
@@ -82,13 +90,22 @@ def test_a_user_whose_role_has_changed_is_refused_with_tokens_of_another_role_al
     user, admin = (server.auth.issue_test_token(7, role=role) for role in ("user", "admin"))
     with server.verifier() as verifier:
         server.auth.change_role(7, "user")
-        eventually(lambda: is_refused(verifier, admin))
-        assert not is_refused(verifier, user)
+        eventually(lambda: is_to_refresh(verifier, admin))
+        assert verifier.verify(user).role == "user"
 
         server.auth.change_role(7, "admin")
 
-        eventually(lambda: is_refused(verifier, user))
-        assert not is_refused(verifier, admin)
+        eventually(lambda: is_to_refresh(verifier, user))
+        assert verifier.verify(admin).role == "admin"
+
+
+def test_a_refresh_is_no_help_to_a_disabled_user_whose_role_changed_too(server: FakeServer) -> None:
+    admin = server.auth.issue_test_token(7, role="admin")
+    server.auth.change_role(7, "user")
+    server.auth.end_sessions_of(7)
+
+    with server.verifier() as verifier:
+        assert is_refused(verifier, admin)
 
 
 def test_what_was_said_while_the_stream_was_away_is_not_lost(server: FakeServer) -> None:
@@ -134,13 +151,14 @@ def test_a_proxy_that_keeps_the_stream_to_itself_does_not_stop_the_pages(server:
         eventually(lambda: server.asked[PAGES] > 2 * server.asked[STREAM])
 
 
-def test_a_cursor_that_the_service_has_forgotten_begins_again(server: FakeServer) -> None:
+@pytest.mark.parametrize("status", [400, 410])
+def test_a_cursor_that_the_service_refuses_begins_again(server: FakeServer, status: int) -> None:
     (first, one), (second, other) = new_session(server), new_session(server)
     server.auth.end_session(first)
     with server.verifier() as verifier:
         eventually(lambda: is_streaming(server))
         server.stop()
-        server.forgotten_cursors.add("1")
+        server.refused_cursors["1"] = status
         server.auth.end_session(second)
         server.start()
 
@@ -216,6 +234,12 @@ def test_heartbeats_alone_keep_fail_closed_open(server: FakeServer) -> None:
         assert server.asked[PAGES] == asked
 
 
+@pytest.mark.parametrize("when_silent", ["fail-closed", "closed", "", None])
+def test_what_to_do_in_silence_is_spelled_right_or_refused(when_silent: Any) -> None:
+    with pytest.raises(ValueError, match="fail_open or fail_closed"):
+        Verifier("http://auth.test", when_silent=when_silent)
+
+
 def test_a_wrong_service_token_is_no_reason_to_refuse_users(server: FakeServer) -> None:
     with server.verifier(service_token="kas_wrong") as verifier:
         assert verifier.verify(server.auth.issue_test_token(5)).user_id == 5
@@ -264,20 +288,24 @@ def test_what_has_expired_is_forgotten_after_the_leeway() -> None:
     revocations.add(ended(session, 1000))
 
     revocations.forget_expired(1005)
-    assert revocations.revokes(claims(session))
+    assert isinstance(revocations.refusal_of(claims(session)), TokenRevoked)
     revocations.forget_expired(1006)
     assert len(revocations) == 0
 
 
-def test_the_list_is_bounded_and_what_makes_room_is_refused_all_the_same() -> None:
+def test_the_list_is_bounded_and_who_made_room_is_to_refresh() -> None:
     revocations = RevocationList(max_entries=100)
     sessions = [uuid4() for _ in range(1000)]
     for number, session in enumerate(sessions):
         revocations.add(ended(session, 1000 + number))
         assert len(revocations) <= 100
 
-    assert all(revocations.revokes(claims(one, expires_at=1000 + at)) for at, one in enumerate(sessions))
-    assert not revocations.revokes(claims(uuid4(), expires_at=2000))
+    refusals = [
+        type(revocations.refusal_of(claims(one, expires_at=1000 + at))) for at, one in enumerate(sessions)
+    ]
+    forgotten = len(sessions) - len(revocations)
+    assert refusals == [TokenExpired] * forgotten + [TokenRevoked] * len(revocations)
+    assert revocations.refusal_of(claims(uuid4(), expires_at=2000)) is None
 
 
 def test_the_latest_word_about_a_user_counts_in_whatever_order_it_comes() -> None:
@@ -286,8 +314,8 @@ def test_the_latest_word_about_a_user_counts_in_whatever_order_it_comes() -> Non
     revocations.add(Revocation(None, 1, 100, None, 1000))
     revocations.forget_expired(1500)
 
-    assert revocations.revokes(claims(issued_at=200))
-    assert not revocations.revokes(claims(issued_at=201))
+    assert isinstance(revocations.refusal_of(claims(issued_at=200)), TokenRevoked)
+    assert revocations.refusal_of(claims(issued_at=201)) is None
 
 
 def test_events_are_read_in_whatever_pieces_they_come() -> None:

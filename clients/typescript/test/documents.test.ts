@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 
 import { FakeServer } from "./fake-server.js";
 
+const COMPILER = new URL("../node_modules/typescript/bin/tsc", import.meta.url);
 const DOCUMENTS = ["../README.md", "../../../docs/siblings.md"];
 
 for (const document of DOCUMENTS) {
@@ -26,6 +27,19 @@ for (const document of DOCUMENTS) {
       if (snippet.includes("console.log")) assert.match(stdout, /^42\b/);
       rmSync(file);
       await server.stop();
+    });
+
+    test(`each snippet is TypeScript too: ${document} ${number}`, async () => {
+      const given = snippet.includes("const token") ? "" : `declare const token: string;\n`;
+      const file = new URL(`snippet-${crypto.randomUUID()}.ts`, import.meta.url);
+      writeFileSync(file, `${given}${snippet}`);
+      const options = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--types", "node"];
+      const arguments_ = [COMPILER.pathname, "--ignoreConfig", ...options, file.pathname];
+
+      const compiled = promisify(execFile)(process.execPath, arguments_).catch((error: { stdout: string }) => error);
+
+      assert.equal((await compiled).stdout, "");
+      rmSync(file);
     });
   }
 }

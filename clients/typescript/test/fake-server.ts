@@ -21,12 +21,12 @@ export async function eventually(condition: () => boolean | Promise<boolean>): P
   }
 }
 
-/** `asked` counts by JWKS, PAGES and STREAM; `faults` are statuses to answer with instead. */
+/** `asked` counts by JWKS, PAGES and STREAM; `faults` and `refusedCursors` are statuses to answer with instead. */
 export class FakeServer {
   readonly asked = new Map<string, number>();
   readonly faults = new Map<string, number>();
   readonly headers = new Map<string, string>();
-  readonly forgottenCursors = new Set<string>();
+  readonly refusedCursors = new Map<string, number>();
   readonly warnings: string[] = [];
   isMute = false;
   #server: Server | undefined;
@@ -81,7 +81,7 @@ export class FakeServer {
     const headers = new Headers(incoming.headers as Record<string, string>);
     const name = headers.get("accept") === "text/event-stream" ? STREAM : url.pathname;
     this.asked.set(name, this.count(name) + 1);
-    const fault = this.forgottenCursors.has(url.searchParams.get("after") ?? "") ? 410 : this.faults.get(name);
+    const fault = this.refusedCursors.get(url.searchParams.get("after") ?? "") ?? this.faults.get(name);
     if (fault !== undefined) {
       outgoing.writeHead(fault).end();
       return;

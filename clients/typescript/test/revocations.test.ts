@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 
-import { type Timing, TokenRevoked, Unavailable, type Verifier } from "@kanban-auth/client/verify";
+import { type Timing, TokenExpired, TokenRevoked, Unavailable, type Verifier } from "@kanban-auth/client/verify";
 
 import { readEvents } from "../dist/verify/event-stream.js";
 import { RevocationList } from "../dist/verify/revocation-list.js";
@@ -37,6 +37,16 @@ async function isRefused({ verify }: Verifier, token: string): Promise<boolean> 
     () => false,
     (error: unknown) => {
       if (error instanceof TokenRevoked) return true;
+      throw error;
+    },
+  );
+}
+
+async function isToRefresh({ verify }: Verifier, token: string): Promise<boolean> {
+  return verify(token).then(
+    () => false,
+    (error: unknown) => {
+      if (error instanceof TokenExpired) return true;
       throw error;
     },
   );
@@ -106,13 +116,21 @@ test("a user whose role has changed is refused with tokens of another role alone
   const admin = await server.auth.issueTestToken({ userId: 7, role: "admin" });
   const verifier = await start();
   await server.auth.changeRole(7, "user");
-  await eventually(() => isRefused(verifier, admin));
-  assert.equal(await isRefused(verifier, user), false);
+  await eventually(() => isToRefresh(verifier, admin));
+  assert.equal((await verifier.verify(user)).role, "user");
 
   await server.auth.changeRole(7, "admin");
 
-  await eventually(() => isRefused(verifier, user));
-  assert.equal(await isRefused(verifier, admin), false);
+  await eventually(() => isToRefresh(verifier, user));
+  assert.equal((await verifier.verify(admin)).role, "admin");
+});
+
+test("a refresh is no help to a disabled user whose role changed too", async () => {
+  const admin = await server.auth.issueTestToken({ userId: 7, role: "admin" });
+  await server.auth.changeRole(7, "user");
+  await server.auth.endSessionsOf(7);
+
+  assert.equal(await isRefused(await start(), admin), true);
 });
 
 test("what was said while the stream was away is not lost", async () => {
@@ -159,19 +177,21 @@ test("a proxy that keeps the stream to itself does not stop the pages", async ()
   await eventually(() => server.count(PAGES) > 2 * server.count(STREAM));
 });
 
-test("a cursor that the service has forgotten begins again", async () => {
-  const [first, second] = [await newSession(), await newSession()];
-  await server.auth.endSession(first.session);
-  const verifier = await start();
-  await eventually(isStreaming);
-  await server.stop();
-  server.forgottenCursors.add("1");
-  await server.auth.endSession(second.session);
-  await server.start();
+for (const status of [400, 410]) {
+  test(`a cursor that the service refuses begins again: ${status}`, async () => {
+    const [first, second] = [await newSession(), await newSession()];
+    await server.auth.endSession(first.session);
+    const verifier = await start();
+    await eventually(isStreaming);
+    await server.stop();
+    server.refusedCursors.set("1", status);
+    await server.auth.endSession(second.session);
+    await server.start();
 
-  await eventually(() => isRefused(verifier, second.token));
-  assert.equal(await isRefused(verifier, first.token), true);
-});
+    await eventually(() => isRefused(verifier, second.token));
+    assert.equal(await isRefused(verifier, first.token), true);
+  });
+}
 
 test("many pages are read to the end", async () => {
   const sessions = await Promise.all(Array.from({ length: 7 }, newSession));
@@ -193,6 +213,12 @@ test("an item that nobody understands does not hide the next", async () => {
 
   await eventually(() => isRefused(verifier, token));
 });
+
+for (const whenSilent of ["fail-closed", "closed", "", null]) {
+  test(`what to do in silence is spelled right or refused: ${whenSilent}`, () => {
+    assert.throws(() => server.verifier({ whenSilent: whenSilent as "fail_closed" }), /fail_open or fail_closed/);
+  });
+}
 
 test("fail_open believes good tokens while nothing is heard", async () => {
   const { session, token } = await newSession();
@@ -263,7 +289,7 @@ test("close ends the stream at once", async () => {
   await eventually(() => !isStreaming());
 });
 
-function claims(changed: object): Parameters<RevocationList["revokes"]>[0] {
+function claims(changed: object): Parameters<RevocationList["refusalOf"]>[0] {
   return { userId: 1, role: "user", sessionId: null, tokenId: "jti", issuedAt: 100, expiresAt: 1000, ...changed };
 }
 
@@ -272,12 +298,12 @@ test("what has expired is forgotten after the leeway", () => {
   revocations.add({ ...NOBODY, sessionId: "a", expiresAt: 1000 });
 
   revocations.forgetExpired(1005);
-  assert.equal(revocations.revokes(claims({ sessionId: "a" })), true);
+  assert.ok(revocations.refusalOf(claims({ sessionId: "a" })) instanceof TokenRevoked);
   revocations.forgetExpired(1006);
   assert.equal(revocations.size, 0);
 });
 
-test("the list is bounded, and what makes room is refused all the same", () => {
+test("the list is bounded, and who made room is to refresh", () => {
   const revocations = new RevocationList(100);
   for (let number = 0; number < 1000; number += 1) {
     revocations.add({ ...NOBODY, sessionId: `${number}`, expiresAt: 1000 + number });
@@ -285,9 +311,10 @@ test("the list is bounded, and what makes room is refused all the same", () => {
   }
 
   for (let number = 0; number < 1000; number += 1) {
-    assert.equal(revocations.revokes(claims({ sessionId: `${number}`, expiresAt: 1000 + number })), true);
+    const refusal = revocations.refusalOf(claims({ sessionId: `${number}`, expiresAt: 1000 + number }));
+    assert.ok(refusal instanceof (number < 1000 - revocations.size ? TokenExpired : TokenRevoked));
   }
-  assert.equal(revocations.revokes(claims({ sessionId: "another", expiresAt: 2000 })), false);
+  assert.equal(revocations.refusalOf(claims({ sessionId: "another", expiresAt: 2000 })), undefined);
 });
 
 test("the latest word about a user counts, in whatever order it comes", () => {
@@ -296,8 +323,8 @@ test("the latest word about a user counts, in whatever order it comes", () => {
   revocations.add({ ...NOBODY, userId: 1, issuedBefore: 100, expiresAt: 1000 });
   revocations.forgetExpired(1500);
 
-  assert.equal(revocations.revokes(claims({ issuedAt: 200 })), true);
-  assert.equal(revocations.revokes(claims({ issuedAt: 201 })), false);
+  assert.ok(revocations.refusalOf(claims({ issuedAt: 200 })) instanceof TokenRevoked);
+  assert.equal(revocations.refusalOf(claims({ issuedAt: 201 })), undefined);
 });
 
 async function* inPieces(text: string, size: number): AsyncGenerator<Uint8Array> {

@@ -63,11 +63,15 @@ class InvalidToken(TokenRefused):
 
 
 class TokenExpired(TokenRefused):
+    """It has run out, or its role has changed: a refresh gives another one."""
+
     code = "token_expired"
     message = "Access token expired"
 
 
 class TokenRevoked(TokenRefused):
+    """A refresh would be refused too: the session has ended, or the user is disabled or deleted."""
+
     code = "token_revoked"
     message = "The session of this access token has ended"
 

@@ -17,6 +17,7 @@ from kanban_auth_verify.event_stream import Event, read_events
 from kanban_auth_verify.revocation_list import RevocationList, read_revocation
 
 _TIMEOUT_SECONDS: Final = 3
+_CURSOR_REFUSED: Final = (httpx.codes.BAD_REQUEST, httpx.codes.GONE)
 log = logging.getLogger(__name__)
 _MALFORMED: Final = (KeyError, ValueError, TypeError, AttributeError, RecursionError)
 _FAILURES: Final = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, RuntimeError, OSError, *_MALFORMED)
@@ -108,9 +109,8 @@ class RevocationFeed:
     def _read_page(self) -> bool:
         """Tells whether there is another one."""
         response = self._client.get(self._url, params=self._position(), headers=self._headers())
-        if response.status_code == httpx.codes.GONE and self._cursor is not None:
-            self._cursor = None  # what is known stays known, and the rest is read from its beginning
-            return True
+        if response.status_code in _CURSOR_REFUSED:
+            self._cursor = None  # what is known stays known, and the next try reads from the beginning
         _expect_ok(response)
         page = response.json()
         for item in page["revocations"]:

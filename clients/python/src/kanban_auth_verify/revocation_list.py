@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from kanban_auth_verify.claims import LEEWAY_SECONDS, AccessClaims
+from kanban_auth_verify.errors import TokenExpired, TokenRefused, TokenRevoked
 
 MAX_ENTRIES: Final = 100_000
 """About 30 MB. The service needs a hundred sign-outs a second to reach it."""
@@ -45,6 +46,9 @@ class _Entry(NamedTuple):
     role: str | None
 
 
+_NOTHING: Final = _Entry(0, -1, None)
+
+
 class RevocationList:
     """Reading takes no lock.
 
@@ -62,13 +66,16 @@ class RevocationList:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def revokes(self, claims: AccessClaims) -> bool:
-        if claims.session_id in self._entries or claims.expires_at <= self._refused_until:
-            return True
-        of_user = self._entries.get(claims.user_id)
-        if of_user is None:
-            return False
-        return claims.issued_at <= of_user.issued_before or of_user.role not in {None, claims.role}
+    def refusal_of(self, claims: AccessClaims) -> TokenRefused | None:
+        """TokenRevoked if the session has ended, TokenExpired if a refresh gives a token that is believed."""
+        of_user = self._entries.get(claims.user_id, _NOTHING)
+        if claims.session_id in self._entries or claims.issued_at <= of_user.issued_before:
+            return TokenRevoked()
+        if of_user.role not in {None, claims.role}:
+            return TokenExpired("its role has changed")
+        if claims.expires_at <= self._refused_until:
+            return TokenExpired("too many revocations to know them all")
+        return None
 
     def add(self, revocation: Revocation) -> None:
         with self._lock:

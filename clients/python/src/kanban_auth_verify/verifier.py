@@ -7,13 +7,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, get_args
 
 import httpx
 
 from kanban_auth_verify.claims import AccessClaims, Policy, read_claims
 from kanban_auth_verify.clock import Clock
-from kanban_auth_verify.errors import InvalidToken, TokenRevoked, Unavailable
+from kanban_auth_verify.errors import InvalidToken, Unavailable
 from kanban_auth_verify.feed import RevocationFeed, Timing
 from kanban_auth_verify.jws import read_header
 from kanban_auth_verify.key_cache import KeyCache
@@ -60,7 +60,7 @@ class _Verifying:
         clock: Clock | None = None,
         timing: Timing | None = None,
     ) -> None:
-        """Raises ValueError if the shared secret is too short.
+        """Raises ValueError if the shared secret is too short, or `when_silent` is nothing that we know.
 
         `url` is where the service is reached; `issuer` and `audience` are its JWT_ISSUER and JWT_AUDIENCE.
         `shared_secret` is its JWT_SECRET, while it signs with that or has lately: HS256 tokens are accepted
@@ -68,6 +68,8 @@ class _Verifying:
         within two seconds; `when_silent` says what to do with good tokens when nothing was heard of the
         service for `max_silence` seconds. `http_client` makes a client of your own, with a CA or a proxy.
         """
+        if when_silent not in get_args(WhenSilent):
+            raise ValueError(f"when_silent is {' or '.join(get_args(WhenSilent))}, and not {when_silent!r}")
         self.url = url.rstrip("/")
         self.service_token = service_token
         self.http_client = http_client
@@ -117,8 +119,8 @@ class _Verifying:
         if (feed := connections.feed) is not None:
             if self._fails_closed and (not feed.is_caught_up or feed.silent_for() > self._max_silence):
                 raise Unavailable("the feed of revocations is silent")
-            if feed.revocations.revokes(claims):
-                raise TokenRevoked
+            if (refusal := feed.revocations.refusal_of(claims)) is not None:
+                raise refusal
         return claims
 
     def _key_for(self, token: str, keys: KeyCache) -> VerificationKey:

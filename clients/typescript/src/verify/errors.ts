@@ -67,6 +67,7 @@ export class InvalidToken extends TokenRefused {
   }
 }
 
+/** It has run out, or its role has changed: a refresh gives another one. */
 export class TokenExpired extends TokenRefused {
   readonly code = "token_expired";
 
@@ -75,6 +76,7 @@ export class TokenExpired extends TokenRefused {
   }
 }
 
+/** A refresh would be refused too: the session has ended, or the user is disabled or deleted. */
 export class TokenRevoked extends TokenRefused {
   readonly code = "token_revoked";
 

@@ -109,10 +109,8 @@ export class RevocationFeed {
   }
 
   async #takePage(response: Response): Promise<boolean> {
-    if (response.status === 410 && this.#cursor !== undefined) {
-      await response.body?.cancel();
-      this.#cursor = undefined; // what is known stays known, and the rest is read from its beginning
-      return true;
+    if (response.status === 400 || response.status === 410) {
+      this.#cursor = undefined; // what is known stays known, and the next try reads from the beginning
     }
     await expectOk(response);
     const page: unknown = await response.json();

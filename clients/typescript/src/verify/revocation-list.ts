@@ -1,5 +1,6 @@
 /** What must not be believed although it has not expired. In memory, and bounded. */
 import { type AccessClaims, isUuid, LEEWAY_SECONDS } from "./claims.js";
+import { TokenExpired, type TokenRefused, TokenRevoked } from "./errors.js";
 import { isObject } from "./keys.js";
 
 /** About 20 MB. The service needs a hundred sign-outs a second to reach it. */
@@ -58,12 +59,16 @@ export class RevocationList {
     return this.#entries.size;
   }
 
-  revokes({ userId, role, sessionId, issuedAt, expiresAt }: AccessClaims): boolean {
-    if (expiresAt <= this.#refusedUntil) return true;
-    if (sessionId !== null && this.#entries.has(sessionId)) return true;
+  /** TokenRevoked if the session has ended, TokenExpired if a refresh gives a token that is believed. */
+  refusalOf({ userId, role, sessionId, issuedAt, expiresAt }: AccessClaims): TokenRefused | undefined {
+    if (sessionId !== null && this.#entries.has(sessionId)) return new TokenRevoked();
     const ofUser = this.#entries.get(userId);
-    if (ofUser === undefined) return false;
-    return issuedAt <= ofUser.issuedBefore || (ofUser.role !== null && ofUser.role !== role);
+    if (ofUser !== undefined && issuedAt <= ofUser.issuedBefore) return new TokenRevoked();
+    if (ofUser !== undefined && ofUser.role !== null && ofUser.role !== role) {
+      return new TokenExpired("its role has changed");
+    }
+    if (expiresAt <= this.#refusedUntil) return new TokenExpired("too many revocations to know them all");
+    return undefined;
   }
 
   add({ sessionId, userId, expiresAt, issuedBefore, role }: Revocation): void {

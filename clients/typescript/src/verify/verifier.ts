@@ -1,7 +1,7 @@
 /** `createVerifier`: verifies tokens with what is in memory, and connects to the service for the rest. */
 import { type AccessClaims, readClaims, readHeader } from "./claims.js";
 import { type Clock, SYSTEM_CLOCK } from "./clock.js";
-import { InvalidToken, TokenRevoked, Unavailable } from "./errors.js";
+import { InvalidToken, Unavailable } from "./errors.js";
 import { RevocationFeed, type Timing, TIMING } from "./feed.js";
 import { KeyCache } from "./key-cache.js";
 import { readSecret, type VerificationKey } from "./keys.js";
@@ -9,6 +9,8 @@ import { readSecret, type VerificationKey } from "./keys.js";
 export const MAX_SILENCE_SECONDS = 30;
 /** The longest that a token waits for the service; hardly one does. */
 export const WAIT_SECONDS = 5;
+
+const WHEN_SILENT = ["fail_open", "fail_closed"] as const;
 
 export interface VerifierOptions {
   /** The service's JWT_ISSUER. */
@@ -20,7 +22,7 @@ export interface VerifierOptions {
   /** `kas_...`, scope `revocations`: with it sign-outs are felt within two seconds. */
   readonly serviceToken?: string | undefined;
   /** What to do with good tokens when nothing was heard of the service for `maxSilence` seconds. */
-  readonly whenSilent?: "fail_open" | "fail_closed";
+  readonly whenSilent?: (typeof WHEN_SILENT)[number];
   readonly maxSilence?: number;
   /** One of your own, for a proxy or a CA. */
   readonly fetch?: typeof globalThis.fetch;
@@ -44,9 +46,12 @@ interface Connections {
   readonly feed: RevocationFeed | undefined;
 }
 
-/** `url` is where the service is reached. Throws RangeError if the shared secret is too short. */
+/** `url` is where the service is reached. Throws RangeError for a secret too short or an unknown `whenSilent`. */
 export function createVerifier(url: string, options: VerifierOptions = {}): Verifier {
   const { clock = SYSTEM_CLOCK, maxSilence = MAX_SILENCE_SECONDS, whenSilent = "fail_open" } = options;
+  if (!WHEN_SILENT.includes(whenSilent)) {
+    throw new RangeError(`whenSilent is ${WHEN_SILENT.join(" or ")}, and not ${whenSilent}`);
+  }
   const policy = { issuer: options.issuer ?? "kanban-auth", audience: options.audience };
   const secret = options.sharedSecret === undefined ? undefined : readSecret(options.sharedSecret);
   let connections: Connections | undefined;
@@ -62,7 +67,8 @@ export function createVerifier(url: string, options: VerifierOptions = {}): Veri
       if (whenSilent === "fail_closed" && (!feed.isCaughtUp || feed.silentFor() > maxSilence)) {
         throw new Unavailable("the feed of revocations is silent");
       }
-      if (feed.revocations.revokes(claims)) throw new TokenRevoked();
+      const refusal = feed.revocations.refusalOf(claims);
+      if (refusal !== undefined) throw refusal;
     }
     return claims;
   }
