@@ -101,3 +101,47 @@ def test_a_proxy_learns_that_another_site_uses_the_cookie(api: Api, header: str)
     assert verify("POST", **{"Sec-Fetch-Site": "same-origin"}) == 204
     assert verify("POST", **other_site) == (403, "cross_site_request")
     assert verify("DELETE", **other_site) == (403, "cross_site_request")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        [("X-Forwarded-Method", "GET"), ("X-Original-Method", "POST")],
+        [("X-Forwarded-Method", "POST"), ("X-Original-Method", "GET")],
+        [("X-Original-Method", "GET"), ("X-Original-Method", "POST")],
+        [("X-Original-Method", "POST"), ("X-Original-Method", "GET")],
+        [("X-Forwarded-Method", "GET, DELETE")],
+    ],
+)
+def test_of_several_methods_that_are_named_the_unsafe_one_counts(
+    api: Api, named: list[tuple[str, str]]
+) -> None:
+    with browser(api.base_url) as client:
+        client.post("/api/v1/token", data={"username": api.new_user(), "password": PASSWORD})
+        cookie = f"access_token={client.cookies['access_token']}"
+    other_site = [("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.example"), ("Cookie", cookie)]
+
+    answer = api.http.get(VERIFY, headers=[*named, *other_site])
+
+    assert error_of(answer) == (403, "cross_site_request")
+
+
+@pytest.mark.parametrize("path", [VERIFY, f"{VERIFY}?role=admin"])
+def test_options_lets_nobody_pass(start_service: MakeService, path: str) -> None:
+    api = start_service(cors_origins=["https://board.example.com"])
+    preflight = {"Origin": "https://board.example.com", "Access-Control-Request-Method": "POST"}
+
+    for headers in ({}, preflight, bearer("x")):
+        answer = api.http.options(path, headers=headers)
+
+        assert error_of(answer) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == "GET, HEAD"
+    for below in (f"{VERIFY}/", f"{VERIFY}/boards"):
+        assert not api.http.options(below, headers=preflight).is_success
+
+
+@pytest.mark.parametrize("query", ["Role=admin", "roles=admin", "role=user&x=", "admin"])
+def test_a_demand_that_nobody_understands_lets_nobody_pass(api: Api, query: str) -> None:
+    answer = api.http.get(f"{VERIFY}?{query}", headers=bearer(api.log_in()["access_token"]))
+
+    assert error_of(answer) == (400, "validation_error")

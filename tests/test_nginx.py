@@ -1,6 +1,7 @@
 """The example of deploy/nginx in a real nginx; Debian's package `nginx-light` has it."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -32,6 +33,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed"),
 ]
 EXAMPLE = PROJECT / "deploy" / "nginx" / "forward-auth.conf"
+DOCUMENT = PROJECT / "docs" / "siblings.md"
 SPOOFED = {
     "X-Auth-User-Id": "1",
     "X-Auth-Role": "admin",
@@ -58,16 +60,16 @@ class Board(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def nginx(folder: Path, api: Api, board: int) -> Iterator[str]:
+def nginx(folder: Path, example: str, api: Api, board: int) -> Iterator[str]:
+    """`example` is of the http block, and names the addresses of the service, the application and nginx."""
     with reserved_port() as port:
-        example = EXAMPLE.read_text(encoding="utf-8")
         for name, address in (
-            ("server auth:8000", f"server {api.base_url.removeprefix('http://')}"),
-            ("server board:8080", f"server 127.0.0.1:{board}"),
-            ("listen 8080", f"listen 127.0.0.1:{port}"),
+            (r"\bauth:8000", api.base_url.removeprefix("http://")),
+            (r"\bboard:80\d\d", f"127.0.0.1:{board}"),
+            (r"\blisten 8080", f"listen 127.0.0.1:{port}"),
         ):
-            assert name in example
-            example = example.replace(name, address)
+            example, found = re.subn(name, address, example)
+            assert found
         paths = " ".join(
             f"{name}_temp_path {folder}/{name};"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -107,7 +109,7 @@ def proxied(
     start_service: MakeService, fresh_database_url: str, tmp_path: Path, board: int
 ) -> Iterator[tuple[Api, str]]:
     api = start_service(database_url=fresh_database_url)
-    with nginx(tmp_path, api, board) as url:
+    with nginx(tmp_path, EXAMPLE.read_text(encoding="utf-8"), api, board) as url:
         yield api, url
 
 
@@ -148,8 +150,19 @@ def test_the_administrators_part_is_for_administrators(
     api, url = proxied
     admin, user = Admin(api, fresh_database), api.log_in()["access_token"]
 
-    assert request("GET", url + "/admin/", headers=bearer(admin.token)).json()["x-auth-role"] == "admin"
-    assert request("GET", url + "/admin/", headers=bearer(user)).status_code == 403
+    for path in (
+        "/admin/",
+        "/admin",
+        "/ADMIN/",
+        "/aDmin/users",
+        "/%41dmin/",
+        "//ADMIN/",
+        "/admin;x/",
+        "/a/../Admin",
+    ):
+        heard = request("GET", url + path, headers=bearer(admin.token) | SPOOFED).json()
+        assert (heard["x-auth-role"], heard["x-auth-user-id"]) == ("admin", str(admin.id))
+        assert request("GET", url + path, headers=bearer(user)).status_code == 403
 
 
 def test_a_browser_logs_in_through_the_proxy_and_uses_its_cookie(proxied: tuple[Api, str]) -> None:
@@ -165,3 +178,22 @@ def test_a_browser_logs_in_through_the_proxy_and_uses_its_cookie(proxied: tuple[
         assert client.post("/cards", headers=other_site | SPOOFED).status_code == 403
         assert client.post("/api/v1/logout").status_code == 204
         assert client.get("/cards").status_code == 401
+
+
+def test_the_snippet_of_the_document_works(api: Api, tmp_path: Path, board: int) -> None:
+    (snippet,) = re.findall(r"(?s)```nginx\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"))
+    pair, email = api.log_in(), api.new_user()
+
+    with nginx(tmp_path, f"server {{ listen 8080; {snippet} }}", api, board) as url:
+        heard = request("GET", url + "/boards/1", headers=bearer(pair["access_token"]) | SPOOFED).json()
+        user = api.me(pair["access_token"]).json()
+        assert (heard["x-auth-user-id"], heard["x-auth-role"]) == (str(user["id"]), "user")
+        assert (heard["x-auth-session-id"], heard["host"]) == (session_of(pair), url.removeprefix("http://"))
+        assert request("GET", url + "/boards/1", headers=SPOOFED).status_code == 401
+        with browser(api.base_url) as client:
+            client.post("/api/v1/token", data={"username": email, "password": PASSWORD})
+            cookie = {"Cookie": f"access_token={client.cookies['access_token']}"}
+        own = {"Origin": url} | cookie
+        assert request("POST", url + "/boards/1", headers=own).status_code == 200
+        other_site = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"} | cookie
+        assert request("POST", url + "/boards/1", headers=other_site | SPOOFED).status_code == 403

@@ -1,13 +1,15 @@
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 
 from app.errors import CrossSiteRequest, Forbidden, InvalidInput
 from app.http.authentication import AccessToken, CurrentUser
 from app.http.forward_auth import SameSite
-from app.http.routing import Route
-from app.models.users import Role
+from app.http.routing import ASKED_BY_PROXIES, Route
 from app.schemas.errors import SIGNED_IN, responses
+from app.schemas.introspection import Demand
 
-router = APIRouter(prefix="/api/v1/verify", tags=["siblings"], route_class=Route, dependencies=[SameSite])
+router = APIRouter(prefix=ASKED_BY_PROXIES, tags=["siblings"], route_class=Route, dependencies=[SameSite])
 
 
 @router.get(
@@ -26,12 +28,12 @@ router = APIRouter(prefix="/api/v1/verify", tags=["siblings"], route_class=Route
         **responses(*SIGNED_IN, InvalidInput, Forbidden, CrossSiteRequest),
     },
 )
-async def verify(user: CurrentUser, claims: AccessToken, role: Role | None = None) -> Response:
+async def verify(user: CurrentUser, claims: AccessToken, demand: Annotated[Demand, Query()]) -> Response:
     """For the forward authentication of proxies: nginx's `auth_request`, Traefik, Caddy.
 
     The method of the original request is in `X-Forwarded-Method` or `X-Original-Method`.
     """
-    if role is not None and user.role != role:
+    if demand.role is not None and user.role != demand.role:
         raise Forbidden
     headers = {"X-Auth-User-Id": str(user.id), "X-Auth-Role": user.role}
     if claims.session_id is not None:

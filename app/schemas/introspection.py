@@ -1,7 +1,7 @@
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from app.models.users import Role
 
@@ -11,6 +11,14 @@ class IntrospectionRequest(BaseModel):
 
     token: SecretStr = Field(max_length=16_384)
     token_type_hint: str | None = Field(default=None, max_length=64)
+
+
+class Demand(BaseModel):
+    """What a proxy asks for. A name that is none of these is a typo, and would open what it should close."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role | None = None
 
 
 class ActiveToken(BaseModel):

@@ -4,6 +4,7 @@ from typing import Final
 
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
 
 from app.config import Settings
 from app.http.bodies import MAX_BODY_BYTES
@@ -15,6 +16,7 @@ from app.http.middleware.methods import MethodsMiddleware
 from app.http.middleware.observability import ObservabilityMiddleware, start_at_zero
 from app.http.middleware.page_policy import PagePolicyMiddleware
 from app.http.middleware.security_headers import SecurityHeadersMiddleware
+from app.http.routing import ASKED_BY_PROXIES, path_of
 from app.telemetry.metrics import HttpMetrics
 
 __all__ = ["middleware_stack", "start_at_zero"]
@@ -22,6 +24,17 @@ __all__ = ["middleware_stack", "start_at_zero"]
 _CORS_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _CORS_REQUEST_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID")
 _CORS_EXPOSED_HEADERS: Final = ("Link", "Retry-After", "WWW-Authenticate", "X-Request-ID", "X-Total-Count")
+
+
+class _CorsMiddleware(CORSMiddleware):
+    """Answers no preflight where a proxy asks: it would take that for leave to forward the request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_options = scope["type"] == "http" and scope["method"] == "OPTIONS"
+        if is_options and path_of(scope).startswith(ASKED_BY_PROXIES):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def middleware_stack(settings: Settings, metrics: HttpMetrics, plans: Plans) -> list[Middleware]:
@@ -33,7 +46,7 @@ def middleware_stack(settings: Settings, metrics: HttpMetrics, plans: Plans) -> 
     if settings.cors_origins:
         stack.append(
             Middleware(
-                CORSMiddleware,
+                _CorsMiddleware,
                 allow_origins=settings.cors_origins,
                 allow_credentials=True,
                 allow_methods=_CORS_METHODS,

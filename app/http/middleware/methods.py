@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.routing import path_of
+from app.http.routing import ASKED_BY_PROXIES, path_of
 
 Respond = Callable[[Request, BaseException], Awaitable[Response]]
 
@@ -24,7 +24,13 @@ class _Path:
     def allow(self) -> str:
         """The value of the Allow header (RFC 9110 §10.2.1)."""
         head = {"HEAD"} if "GET" in self.methods else set()
-        return ", ".join(sorted(self.methods | head | {"OPTIONS"}))
+        options = {"OPTIONS"} if self.has_options else set()
+        return ", ".join(sorted(self.methods | head | options))
+
+    @property
+    def has_options(self) -> bool:
+        """A proxy that asks with the client's method would let an OPTIONS request without a token pass."""
+        return bool(self.route.path != ASKED_BY_PROXIES)
 
 
 class _Paths:
@@ -96,7 +102,7 @@ class MethodsMiddleware:
 
     async def _refuse(self, found: _Path, request: Request) -> Response:
         allow = {"Allow": found.allow()}
-        if request.method == "OPTIONS":
+        if request.method == "OPTIONS" and found.has_options:
             return Response(status_code=204, headers=allow)
         return await self._respond(request, HTTPException(405, headers=allow))
 
