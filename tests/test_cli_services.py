@@ -46,6 +46,7 @@ def test_commands_of_service_tokens_speak_json(run: RunCommand) -> None:
     assert created["scopes"] == [Scope.METRICS]
     assert [each["name"] for each in listed] == ["prometheus"]
     assert "token" not in listed[0]
+    assert created["created_at"].endswith("Z")
     assert revoked == {"revoked": 1}
 
 

@@ -55,6 +55,23 @@ def test_keys_are_listed_and_exported_as_siblings_see_them(es: Api, run: RunComm
     assert [line.split()[:3] for line in lines] == [[key["kid"], "ES256", "signing"]]
 
 
+def test_times_of_keys_are_written_as_the_api_does(admin: Admin, run: RunCommand) -> None:
+    (of_the_api,) = ask(admin, "GET")
+
+    assert printed(run("list", "--json")) == [of_the_api]
+    assert of_the_api["signs_from"].endswith("Z")
+
+
+def test_a_reason_looks_like_no_line_of_the_list(es: Api, run: RunCommand) -> None:
+    kid = next(iter(key_set(es)))
+    run("revoke", kid, "--reason", "lost\n\x1b[2Jkid  ES256\tsigning")
+
+    lines = run("list").stdout.splitlines()
+
+    assert len(lines) == 2
+    assert lines[0].endswith(r"lost\u000a\u001b[2Jkid  ES256\u0009signing")
+
+
 def test_without_keys_the_list_says_so(run: RunCommand) -> None:
     assert run("list").stdout == "None.\n"
     assert printed(run("export")) == {"keys": []}
@@ -296,7 +313,12 @@ def test_a_key_that_an_administrator_revokes_is_refused_by_that_worker_at_once(a
         ("/nobody/revoke", {"reason": "x" * 201}, 400),
         ("/nobody/revoke", {}, 400),
         ("/prepare", {"algorithm": "none"}, 400),
+        ("/nobody/revoke", {"reason": "a\nb"}, 400),
+        ("/nobody/revoke", {"reason": "\x1b[2J"}, 400),
+        ("/nobody/revoke", {"reason": "a\u2028b"}, 400),
         ("/rotate", {"now": "soon"}, 400),
+        ("/rotate", {"now": "yes"}, 400),
+        ("/rotate", {"now": 1}, 400),
     ],
 )
 def test_what_is_no_command_for_a_key_is_refused(

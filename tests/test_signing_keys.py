@@ -522,6 +522,14 @@ def test_tokens_are_counted_by_algorithm_and_by_what_their_key_is_for(
         ("http://auth.example.com", 404),
         ("https://auth.example.com?tenant=1", 404),
         ("https://[", 404),
+        ("https://a b", 404),
+        ("https://auth.example.com/a b", 404),
+        ("https://auth.example.com/%zz", 404),
+        ("https://auth.example.com\\a", 404),
+        ("https://auth.example.com:99999", 404),
+        ("https:///auth.example.com", 404),
+        ("https:auth.example.com", 404),
+        ("https://\u00e4.example.com", 404),
     ],
 )
 def test_the_metadata_of_the_server_is_that_of_its_issuer(

@@ -2,7 +2,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from app.cli.running import OPERATOR, AsJson, open_container, show
+from app.cli.running import OPERATOR, AsJson, one_line, open_container, show
 from app.models.signing_keys import MAX_REASON
 from app.services.keys.admin import KeyInfo
 
@@ -11,7 +11,7 @@ commands = typer.Typer(no_args_is_help=True)
 
 def _line(key: KeyInfo) -> str:
     undecryptable = "" if key.can_sign else "  cannot be decrypted"
-    reason = f"  {key.revoked_reason}" if key.revoked_reason else ""
+    reason = f"  {one_line(key.revoked_reason)}" if key.revoked_reason else ""
     return (
         f"{key.kid}  {key.algorithm}  {key.state:9}  {key.signs_from:%Y-%m-%d %H:%M}{undecryptable}{reason}"
     )

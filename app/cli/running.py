@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic_core import to_jsonable_python
 
 from app.config import load_settings
 from app.container import Container
@@ -80,7 +81,17 @@ def choose(password: NewPassword, work: Callable[[NewPassword], T], *, force: bo
 
 
 def show(data: Any, text: str, *, as_json: bool) -> None:
-    say(json.dumps(data, default=str) if as_json else text)
+    say(json.dumps(data, default=_as_the_api_does) if as_json else text)
+
+
+def _as_the_api_does(value: Any) -> Any:
+    """Times in UTC end with Z."""
+    return to_jsonable_python(value, fallback=str)
+
+
+def one_line(text: str) -> str:
+    """What an earlier version let in may have line breaks, which would look like lines of ours."""
+    return printable(text).replace("\n", "\\u000a").replace("\t", "\\u0009")
 
 
 def say(text: str, *, err: bool = False) -> None:

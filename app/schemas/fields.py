@@ -1,6 +1,7 @@
 """Field types that several requests share."""
 
 import re
+import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -10,6 +11,7 @@ from pydantic_core import PydanticKnownError
 from app.security.passwords import MAX_PASSWORD_BYTES, normalize_password
 
 _DATE_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
+_CONTROLS: Final = ("Cc", "Zl", "Zp")
 
 
 def _without_nul(value: str) -> str:
@@ -22,6 +24,12 @@ def _short_enough(value: object) -> object:
     """Before `max_length` is looked at, which speaks of items where the text is secret."""
     if isinstance(value, str) and len(value) > MAX_PASSWORD_BYTES:
         raise PydanticKnownError("string_too_long", {"max_length": MAX_PASSWORD_BYTES})
+    return value
+
+
+def _without_controls(value: str) -> str:
+    if any(unicodedata.category(character) in _CONTROLS for character in value):
+        raise ValueError("control characters and line breaks are not possible")
     return value
 
 
@@ -52,6 +60,7 @@ def _in_utc(value: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_as_date_time), AfterValidator(_in_utc)]
 Text = Annotated[str, AfterValidator(_without_nul)]
+Line = Annotated[str, AfterValidator(_without_controls)]
 # The length is checked first, because normalizing a long text takes quadratic time.
 Password = Annotated[
     SecretStr,

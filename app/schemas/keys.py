@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.models.signing_keys import MAX_REASON
-from app.schemas.fields import Text
+from app.schemas.fields import Line
 from app.security.keyring import KeyState
 
 
@@ -29,11 +29,13 @@ class KeyPreparation(BaseModel):
 
 
 class KeyRotation(BaseModel):
-    now: bool = Field(default=False, description="Sign with it at once, without publishing it first.")
+    now: bool = Field(
+        default=False, strict=True, description="Sign with it at once, without publishing it first."
+    )
 
 
 class KeyRevocation(BaseModel):
-    reason: Annotated[Text, Field(min_length=1, max_length=MAX_REASON, examples=["a backup was lost"])]
+    reason: Annotated[Line, Field(min_length=1, max_length=MAX_REASON, examples=["a backup was lost"])]
 
 
 class RewrappedOut(BaseModel):

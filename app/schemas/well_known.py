@@ -1,9 +1,14 @@
-from typing import Any
-from urllib.parse import urlsplit
+import re
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter, UrlConstraints, ValidationError
+from pydantic_core import Url
 
 from app.errors import NotFound
+
+_HTTPS_URL: Final = TypeAdapter(Annotated[Url, UrlConstraints(allowed_schemes=["https"], host_required=True)])
+# RFC 3986 §2, without query and fragment. Pydantic mends what is none of these, and a client may not.
+_ALLOWED: Final = re.compile(r"(?i:https)://(?!/)(?:[\w\-.~:/\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+", re.ASCII)
 
 
 class JwkSet(BaseModel):
@@ -39,10 +44,10 @@ class ServerMetadata(BaseModel):
 def metadata_of(issuer: str) -> ServerMetadata:
     """Raises NotFound if the issuer is no https URL without query and fragment (RFC 8414 §2)."""
     try:
-        url = urlsplit(issuer)
-    except ValueError:
+        _HTTPS_URL.validate_python(issuer)
+    except ValidationError:
         raise NotFound from None
-    if url.scheme != "https" or not url.hostname or "?" in issuer or "#" in issuer:
+    if not _ALLOWED.fullmatch(issuer):
         raise NotFound
     base = issuer.rstrip("/")
     return ServerMetadata(
