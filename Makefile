@@ -13,7 +13,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check lint types imports format docker-test clients-test bench bench-siblings attack migration requirements clean
+.PHONY: help install run test test-fast test-repeat check coverage lint types imports format docker-test clients-test bench bench-siblings attack migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,7 +36,9 @@ test-fast: install ## the tests that start no program of their own
 test-repeat: install ## the whole suite N times, to the first red run: make test-repeat N=10
 	@$(BIN)/python -m tests.repeat $(N) $(PARALLEL)
 
-check: lint types imports clients-test ## all that CI runs: lint, types, import contracts, tests with coverage
+check: lint types imports clients-test test ## all that CI runs: lint, types, import contracts, all tests
+
+coverage: install ## the tests with branch coverage; the tracer of greenlets is slow, and can come to a halt
 	@$(BIN)/python -m pytest $(PARALLEL) --cov
 
 lint: install ## ruff: rules and formatting; hadolint
