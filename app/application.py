@@ -34,12 +34,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     container = Container(settings, clock, worker, web=True)
     for engine in container.resources.engines if endpoint else ():
         trace_statements(engine)
-    connections = Connections(
-        settings.request_timeout_seconds,
-        settings.max_connections,
-        container.metrics.http,
-        container.revocation_hub.close,
-    )
+    connections = _connections(settings, container)
     plans = plan_routes(ROUTERS) if endpoint is None else {}  # tracing needs FastAPI's own routing
     app = FastAPIOffline(
         title="Kanban Auth Service",
@@ -53,6 +48,11 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     )
     _furnish(app, container)
     return app
+
+
+def _connections(settings: Settings, container: Container) -> Connections:
+    timeout, most = settings.request_timeout_seconds, settings.max_connections
+    return Connections(timeout, most, container.metrics.http, container.revocation_hub.close)
 
 
 def _furnish(app: FastAPI, container: Container) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from benchmarks.attack.table import Row, at_most
 from benchmarks.attack.target import MIB, Start, Target, watched
 
-_SECONDS = 5
+_SECONDS = 4
 _P99_MS = 250
 _RSS_MIB = 30
 _REQUEST = b"POST /api/v1/token HTTP/1.1\r\nHost: x\r\n"

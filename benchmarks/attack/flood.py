@@ -18,7 +18,7 @@ import uvloop
 from benchmarks.attack.table import Row, at_least
 from benchmarks.attack.target import Start, Target
 
-_SECONDS = 15
+_SECONDS = 8
 _HEAD_START_SECONDS = 3  # then the queue is as full as it gets
 _HONEST_A_SECOND = 2
 _IN_TIME_SECONDS = 3
