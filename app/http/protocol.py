@@ -48,7 +48,7 @@ class LimitedProtocol(LingeringProtocol):
         self._body_bytes = 0
         self._begun_midway = False  # the head began within a piece, so it is larger than `_overhead`
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn narrows it
         if not self._all.admit(self):
             self.transport = transport
             transport.abort()
