@@ -1,8 +1,10 @@
 """Databases on one PostgreSQL for the whole run, and services on them."""
 
 import os
+import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,10 @@ from tests.support import (
 from tests.support.metrics import whole
 
 forget_settings()
+if sys.version_info < (3, 12) and "coverage" in sys.modules:
+    # Coverage keeps weak references to greenlets. When two threads end at once, Python 3.11 calls back for
+    # their main greenlets within one another, and traces the second call for ever.
+    weakref.WeakKeyDictionary = dict  # type: ignore[assignment, misc]
 _RUN = pytest.StashKey[Run]()
 _PROCESSES = {"start_process", "start_lasting_process", "own_server"}
 
