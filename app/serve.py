@@ -17,7 +17,6 @@ from sqlalchemy.exc import OperationalError
 from app.config import Settings, load_settings
 from app.database.engine import connect
 from app.database.failures import describe
-from app.database.migrations import upgrade_to_head
 from app.database.revisions import known_revisions
 from app.database.transactions import Database
 from app.http.connections import raise_file_limit
@@ -83,6 +82,10 @@ def _migrate(health: HealthService) -> None:
     if schema.is_newer and schema.revision is not None:
         log.warning("migration.skipped", revision=schema.revision, reason="made by a newer release")
         return
+    if not schema.is_behind:
+        return
+    from app.database.migrations import upgrade_to_head  # noqa: PLC0415 — Alembic takes 0.3 s to import
+
     # No timeout, because a migration may take long. Unlike libpq's own wait, signals interrupt this one.
     extensions.set_wait_callback(extras.wait_select)
     upgrade_to_head()

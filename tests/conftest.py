@@ -39,6 +39,7 @@ if sys.version_info < (3, 12) and "coverage" in sys.modules:
     weakref.WeakKeyDictionary = dict  # type: ignore[assignment, misc]
 _RUN = pytest.StashKey[Run]()
 _PROCESSES = {"start_process", "start_lasting_process", "own_server"}
+_LASTING = ("two_workers", "ended_server", "served")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,10 +60,19 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a test asks for says whether it starts a program."""
+    """What a test asks for says whether it starts a program; those come first, as they take longest.
+
+    Tests of one lasting server stand together, so that few of pytest-xdist's processes start it.
+    """
     for item in items:
         if _PROCESSES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.process)
+    items.sort(key=_order)
+
+
+def _order(item: pytest.Item) -> tuple[bool, list[bool]]:
+    fixtures = getattr(item, "fixturenames", ())
+    return item.get_closest_marker("process") is None, [name not in fixtures for name in _LASTING]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

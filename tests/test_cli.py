@@ -44,6 +44,12 @@ def run(fresh_database_url: str) -> RunCommand:
     return partial(run_command, fresh_database_url)
 
 
+@pytest.fixture(scope="module")
+def sound_database_url(make_database: MakeDatabase) -> str:
+    """Without the signing keys of other tests, of which the doctor has something to say."""
+    return make_database(migrated=True)
+
+
 SOUND = {
     "JWT_SECRET": JWT_SECRET,
     "BCRYPT_ROUNDS": "12",
@@ -61,8 +67,8 @@ def verdicts(result: Ended) -> dict[str, str]:
     return {finding["subject"]: finding["verdict"] for finding in found}
 
 
-def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> None:
-    result = run_command(database_url, "doctor", **SOUND)
+def test_the_doctor_finds_no_fault_in_a_sound_deployment(sound_database_url: str) -> None:
+    result = run_command(sound_database_url, "doctor", **SOUND)
 
     assert result.returncode == 0, result.stdout + result.stderr
     lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
@@ -97,9 +103,9 @@ def test_the_doctor_finds_no_fault_in_a_sound_deployment(database_url: str) -> N
     ],
 )
 def test_what_weakens_a_deployment_is_a_warning_of_the_doctor(
-    database_url: str, settings: dict[str, str], subject: str, word: str
+    sound_database_url: str, settings: dict[str, str], subject: str, word: str
 ) -> None:
-    result = run_command(database_url, "doctor", "--json", **(SOUND | settings))
+    result = run_command(sound_database_url, "doctor", "--json", **(SOUND | settings))
 
     (unsound,) = [each for each in json.loads(result.stdout) if each["verdict"] != "ok"]
     assert (unsound["verdict"], unsound["subject"], result.returncode) == ("warning", subject, 0)
@@ -115,9 +121,9 @@ def test_what_weakens_a_deployment_is_a_warning_of_the_doctor(
     ],
 )
 def test_a_fault_that_the_doctor_finds_is_named_and_ends_with_status_1(
-    database_url: str, settings: dict[str, str], subject: str
+    sound_database_url: str, settings: dict[str, str], subject: str
 ) -> None:
-    result = run_command(database_url, "doctor", "--json", **(SOUND | settings))
+    result = run_command(sound_database_url, "doctor", "--json", **(SOUND | settings))
 
     assert result.returncode == 1
     assert [name for name, verdict in verdicts(result).items() if verdict == "fault"] == [subject]
@@ -232,9 +238,9 @@ def test_to_the_doctor_missing_timeouts_are_a_fault_with_the_orders_that_mend_it
     ],
 )
 def test_the_doctor_warns_where_siblings_can_sign_what_is_ours(
-    database_url: str, settings: dict[str, str], verdict: str
+    sound_database_url: str, settings: dict[str, str], verdict: str
 ) -> None:
-    result = run_command(database_url, "doctor", "--json", **settings)
+    result = run_command(sound_database_url, "doctor", "--json", **settings)
 
     assert verdicts(result)["siblings"] == verdict
 

@@ -27,9 +27,8 @@ def read_yaml(path: Path) -> Any:
 ALERTS = {
     rule["alert"]: rule for group in read_yaml(PROMETHEUS / "alerts.yml")["groups"] for rule in group["rules"]
 }
-CASES = [
-    case for test in read_yaml(PROMETHEUS / "alerts.test.yml")["tests"] for case in test["alert_rule_test"]
-]
+CASE_FILES = sorted(PROMETHEUS.glob("*.test.yml"))
+CASES = [case for file in CASE_FILES for test in read_yaml(file)["tests"] for case in test["alert_rule_test"]]
 DASHBOARD = json.loads((GRAFANA / "dashboard.json").read_text(encoding="utf-8"))
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 COMPOSE = read_yaml(PROJECT / "docker-compose.yml")
@@ -230,10 +229,15 @@ def promtool(*arguments: str) -> None:
 @needs_promtool
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "arguments", ["check config prometheus.yml", "check rules alerts.yml", "test rules alerts.test.yml"]
+    "arguments",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "alerts.yml"),
+        ("test", "rules", *(file.name for file in CASE_FILES)),
+    ],
 )
-def test_promtool_accepts_the_configuration_the_rules_and_their_cases(arguments: str) -> None:
-    promtool(*arguments.split())
+def test_promtool_accepts_the_configuration_the_rules_and_their_cases(arguments: tuple[str, ...]) -> None:
+    promtool(*arguments)
 
 
 @needs_promtool

@@ -1,6 +1,5 @@
 """Sibling services hear at once of every access token that they must not believe any more."""
 
-import signal
 import threading
 from collections.abc import Callable
 
@@ -10,13 +9,10 @@ from sqlalchemy import Engine, text
 from app.services.delivery.cursor import Cursor, Snapshot
 from tests.support import (
     PASSWORD,
-    PATIENCE_SECONDS,
     Api,
     MakeService,
     MovableClock,
-    StartProcess,
     bearer,
-    browser,
     error_of,
     eventually,
 )
@@ -343,21 +339,6 @@ def test_a_stream_ends_when_its_connection_to_the_database_is_lost_and_nothing_i
         eventually(ended)
         fresh.log_out(pair["access_token"])
         assert stream.next()[1]["sid"] == session_of(pair)
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_server_that_stops_ends_its_streams_and_does_not_wait_for_them(
-    api: Api, start_process: StartProcess, database_url: str, workers: str
-) -> None:
-    server = start_process(
-        database_url, "--timeout-graceful-shutdown", str(PATIENCE_SECONDS), WEB_CONCURRENCY=workers
-    ).serves()
-
-    with browser(server.base_url) as client, Sibling(api).stream(of=client) as stream:
-        server.process.terminate()
-        assert stream.ends()
-
-    assert server.ends() in (0, -signal.SIGTERM)
 
 
 def test_listeners_are_counted_and_forgotten(fresh: Api) -> None:

@@ -13,14 +13,17 @@ from app.serve import GRACE_SECONDS
 from tests.support import (
     HEALTH,
     LIVE,
+    Api,
     MakeDatabase,
     OwnServer,
     Started,
     StartProcess,
+    browser,
     eventually,
     look_into,
     until_blocked,
 )
+from tests.support.siblings import Sibling
 
 pytestmark = pytest.mark.process
 
@@ -136,17 +139,22 @@ def arrived(started: Started, path: str) -> int:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_drops_nobody_who_is_being_answered(
-    start_process: StartProcess, database_url: str, workers: str
+def test_sigterm_drops_nobody_who_is_being_answered_and_ends_the_streams(
+    api: Api, start_process: StartProcess, database_url: str, workers: str
 ) -> None:
     patience = ("--timeout-graceful-shutdown", "120")  # a busy machine is no reason to drop somebody
     started = start_process(database_url, *patience, WEB_CONCURRENCY=workers).serves()
-    with ThreadPoolExecutor(20) as threads:
+    with (
+        ThreadPoolExecutor(20) as threads,
+        browser(started.base_url) as client,
+        Sibling(api).stream(of=client) as stream,
+    ):
         answers = [threads.submit(started.register) for _ in range(20)]
-        eventually(lambda: arrived(started, "/api/v1/users/") == 20)
+        eventually(lambda: arrived(started, "/api/v1/users/") == 21)  # with the stream
 
         started.process.terminate()
 
+        assert stream.ends()
         assert {answer.result().status_code for answer in answers} == {201}
     assert started.ends() in (0, -signal.SIGTERM)
     assert started.answers() is None
