@@ -8,6 +8,7 @@ from app.background import lifespan_of
 from app.clock import Clock, utc_now
 from app.config import Settings
 from app.container import VERSION, Container
+from app.errors import UnusableMailTemplate
 from app.http.access_tokens import AccessTokens
 from app.http.connections import STATE_KEY, Connections
 from app.http.cookies import CookiePolicy
@@ -56,6 +57,7 @@ def _connections(settings: Settings, container: Container) -> Connections:
 
 
 def _furnish(app: FastAPI, container: Container) -> None:
+    _check_mail_templates(container)
     app.state.container = container
     app.state.access_tokens = AccessTokens(container)
     app.state.cookie_policy = CookiePolicy.of(container.settings)
@@ -65,6 +67,14 @@ def _furnish(app: FastAPI, container: Container) -> None:
     app.add_api_route("/", _to_docs, include_in_schema=False)
     start_at_zero(container.metrics.http, ROUTERS)
     correct_openapi(app, password_min_length=container.settings.password_min_length)
+
+
+def _check_mail_templates(container: Container) -> None:
+    """All are compiled here, and an operator's own that is broken ends the start with one line."""
+    try:
+        container.mail_templates.check()
+    except UnusableMailTemplate as error:
+        raise SystemExit(f"The settings are not usable:\n{error}") from None
 
 
 async def _to_docs() -> RedirectResponse:

@@ -10,6 +10,7 @@ from app.setting_groups import (
     AccountSettings,
     DatabaseSettings,
     HttpSettings,
+    MailSettings,
     OperationsSettings,
     SessionSettings,
     ThrottleSettings,
@@ -20,6 +21,7 @@ from app.setting_groups import (
 # The groups are in reverse order, as fields of the last one come first.
 class Settings(
     OperationsSettings,
+    MailSettings,
     HttpSettings,
     ThrottleSettings,
     AccountSettings,

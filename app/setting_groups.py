@@ -6,11 +6,13 @@ What is too weak for production is refused there alone, with a line for the vari
 from importlib.util import find_spec
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, DirectoryPath, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
 from app.setting_types import (
+    BaseUrl,
     Origins,
+    PagePath,
     PathPrefix,
     PostgresUrl,
     Rate,
@@ -18,6 +20,7 @@ from app.setting_types import (
     Secret,
     Secrets,
     in_production,
+    origin_of,
 )
 
 MIN_BCRYPT_ROUNDS: Final = 10  # OWASP Password Storage Cheat Sheet
@@ -115,12 +118,29 @@ class ThrottleSettings(EnvironmentSettings):
 
 
 class HttpSettings(EnvironmentSettings):
+    public_url: BaseUrl | None = None
     auth_cookies: bool = True
     cookie_prefix: Literal["", "__Host-", "__Secure-"] = ""
     cookie_path_prefix: PathPrefix = ""
     cors_origins: Origins = ()
     request_timeout_seconds: int = Field(default=15, ge=1, le=300)
     max_connections: int = Field(default=1000, ge=1, le=100_000)
+
+    @property
+    def trusted_origins(self) -> tuple[str, ...]:
+        """CORS_ORIGINS, and our own as browsers know it."""
+        own = (origin_of(self.public_url),) if self.public_url else ()
+        return (*self.cors_origins, *own)
+
+
+class MailSettings(EnvironmentSettings):
+    frontend_url: BaseUrl | None = None
+    mail_reset_path: PagePath = "/account/reset"
+    mail_verify_path: PagePath = "/account/verify"
+    mail_email_path: PagePath = "/account/email"
+    mail_restore_path: PagePath = "/account/restore"
+    mail_language: Literal["en", "de"] = "en"
+    mail_templates: DirectoryPath | None = None
 
 
 class OperationsSettings(EnvironmentSettings):

@@ -62,9 +62,26 @@ def _origin(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
+def origin_of(url: str) -> str:
+    """Of an absolute URL, as browsers write it."""
+    return "/".join(url.split("/")[:3]).lower()
+
+
 def _path_prefix(value: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value):
         raise ValueError("looks like /auth")
+    return value.rstrip("/")
+
+
+def _page_path(value: str) -> str:
+    if not re.fullmatch(r"/[A-Za-z0-9._~/#-]*", value):
+        raise ValueError("looks like /account/reset")
+    return value
+
+
+def _base_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", value):
+        raise ValueError("looks like https://board.example.com, or with a path")
     return value.rstrip("/")
 
 
@@ -97,6 +114,8 @@ Origins = Annotated[
 ]
 """Separated by commas or spaces, or a JSON list."""
 PathPrefix = Annotated[str, AfterValidator(_path_prefix)]
+PagePath = Annotated[str, AfterValidator(_page_path)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 RateSetting = Annotated[
     Rate, NoDecode, BeforeValidator(lambda value: Rate.parse(value) if isinstance(value, str) else value)
 ]

@@ -1,6 +1,6 @@
 import typer
 
-from app.cli import doctor, keys, services, sessions, users
+from app.cli import doctor, keys, mail, services, sessions, users
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -12,6 +12,7 @@ cli.command()(doctor.doctor)
 cli.add_typer(users.commands, name="users", help="Accounts.")
 cli.add_typer(sessions.commands, name="sessions", help="Login sessions.")
 cli.add_typer(services.commands, name="services", help="Tokens of sibling services and scrapers.")
+cli.add_typer(mail.commands, name="mail", help="Mail.")
 cli.add_typer(keys.commands, name="keys", help="Keys that sign access tokens.")
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
+from typing import Final
 
 from app.container.operations import OperationsServices
 from app.services.delivery.hub import RevocationHub
+from app.services.delivery.links import MailLinks
+from app.services.delivery.mail_templates import MailTemplates
 from app.services.delivery.revocations import RevocationFeed
+
+_DEVELOPMENT_URL: Final = "http://localhost:8000"
 
 
 class DeliveryServices(OperationsServices):
@@ -18,3 +23,21 @@ class DeliveryServices(OperationsServices):
         """Reads on the connections of the background, like health checks and clean-up."""
         feed = replace(self.revocation_feed, db=self.resources.background)
         return RevocationHub(feed, self.metrics.delivery.listeners)
+
+    @cached_property
+    def mail_templates(self) -> MailTemplates:
+        return MailTemplates(self.settings.mail_templates)
+
+    @cached_property
+    def mail_links(self) -> MailLinks:
+        """The service's own pages have fixed paths."""
+        settings = self.settings
+        if settings.frontend_url is None:
+            return MailLinks(settings.public_url or _DEVELOPMENT_URL)
+        return MailLinks(
+            settings.frontend_url,
+            settings.mail_reset_path,
+            settings.mail_verify_path,
+            settings.mail_email_path,
+            settings.mail_restore_path,
+        )

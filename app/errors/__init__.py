@@ -31,6 +31,7 @@ ServiceError
 ├── ClientLeft              client_left
 ├── HeadersTooLarge         headers_too_large
 ├── InternalError           internal_error
+│   └── UnusableMailTemplate
 └── Unavailable             unavailable
     ├── HashingQueueFull
     ├── DatabaseUnavailable
@@ -52,7 +53,7 @@ from app.errors.authentication import (
     UnknownKey,
 )
 from app.errors.availability import DatabaseUnavailable, HashingQueueFull, NotReady
-from app.errors.delivery import CursorExpired, InvalidCursor
+from app.errors.delivery import CursorExpired, InvalidCursor, UnusableMailTemplate
 from app.errors.families import (
     ClientLeft,
     Conflict,
@@ -106,4 +107,5 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "UnknownKey",
+    "UnusableMailTemplate",
 ]

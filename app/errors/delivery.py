@@ -1,6 +1,6 @@
-"""The feed of revocations."""
+"""The feed of revocations, and mail."""
 
-from app.errors.families import InvalidInput, ServiceError
+from app.errors.families import InternalError, InvalidInput, ServiceError
 
 
 class InvalidCursor(InvalidInput):
@@ -12,3 +12,15 @@ class CursorExpired(ServiceError):
 
     code = "cursor_expired"
     message = "The cursor is of another history of the database; start over without it"
+
+
+class UnusableMailTemplate(InternalError):
+    """`file` is below MAIL_TEMPLATES; `reason` is for operators."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(file, reason)
+        self.file = file
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"MAIL_TEMPLATES: {self.file}: {self.reason}"

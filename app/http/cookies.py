@@ -36,7 +36,7 @@ class CookiePolicy:
             secure=bool(settings.cookie_prefix) or not settings.development,
             name_prefix=settings.cookie_prefix,
             path_prefix=settings.cookie_path_prefix,
-            origins=settings.cors_origins,
+            origins=settings.trusted_origins,
         )
 
     def path_of(self, name: str, root_path: str) -> str:
