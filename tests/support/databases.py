@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -162,11 +162,13 @@ class OwnServer:
         """It keeps its connections, takes new ones, and says nothing any more."""
         self._frozen = self.processes()
         for process in self._frozen:
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):  # a connection's process that was about to end
+                process.suspend()
 
     def thaw(self) -> None:
         for process in self._frozen:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
         self._frozen = []
 
     def kill(self) -> None:
