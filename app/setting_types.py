@@ -59,12 +59,13 @@ def _origin(value: str) -> str:
         raise ValueError(
             "each origin looks like https://board.example.com, without a path; * is not possible"
         )
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    return origin_of(value)
 
 
 def origin_of(url: str) -> str:
     """Of an absolute URL, as browsers write it."""
-    return "/".join(url.split("/")[:3]).lower()
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
 def _path_prefix(value: str) -> str:
