@@ -8,7 +8,6 @@ from app.background import lifespan_of
 from app.clock import Clock, utc_now
 from app.config import Settings
 from app.container import VERSION, Container
-from app.errors import UnusableMailTemplate
 from app.http.access_tokens import AccessTokens
 from app.http.connections import STATE_KEY, Connections
 from app.http.cookies import CookiePolicy
@@ -17,6 +16,7 @@ from app.http.error_handlers import install_error_handlers
 from app.http.middleware import middleware_stack, start_at_zero
 from app.http.openapi import DESCRIPTION, TAGS, correct_openapi
 from app.routers import ROUTERS
+from app.services.delivery.mail_templates import check_overrides
 from app.telemetry import workers
 from app.telemetry.logs import configure_logging
 from app.telemetry.traces import configure_traces, trace_statements
@@ -24,6 +24,7 @@ from app.telemetry.traces import configure_traces, trace_statements
 
 def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     """Opens no connection: the application also starts while the database is down."""
+    check_overrides(settings.mail_templates)
     endpoint = settings.otel_exporter_otlp_endpoint
     configure_logging(
         level=settings.log_level,
@@ -57,7 +58,6 @@ def _connections(settings: Settings, container: Container) -> Connections:
 
 
 def _furnish(app: FastAPI, container: Container) -> None:
-    _check_mail_templates(container)
     app.state.container = container
     app.state.access_tokens = AccessTokens(container)
     app.state.cookie_policy = CookiePolicy.of(container.settings)
@@ -67,14 +67,6 @@ def _furnish(app: FastAPI, container: Container) -> None:
     app.add_api_route("/", _to_docs, include_in_schema=False)
     start_at_zero(container.metrics.http, ROUTERS)
     correct_openapi(app, password_min_length=container.settings.password_min_length)
-
-
-def _check_mail_templates(container: Container) -> None:
-    """All are compiled here, and an operator's own that is broken ends the start with one line."""
-    try:
-        container.mail_templates.check()
-    except UnusableMailTemplate as error:
-        raise SystemExit(f"The settings are not usable:\n{error}") from None
 
 
 async def _to_docs() -> RedirectResponse:

@@ -20,6 +20,7 @@ from app.database.failures import describe
 from app.database.revisions import known_revisions
 from app.database.transactions import Database
 from app.http.connections import raise_file_limit
+from app.services.delivery.mail_templates import check_overrides
 from app.services.operations.health import HealthService
 from app.telemetry import workers
 from app.telemetry.logs import configure_logging
@@ -37,6 +38,7 @@ def main(options: list[str]) -> NoReturn:
     # Process 1 of a container receives only signals that it has a handler for.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     configure_logging(level=settings.log_level, json=settings.json_logs)
+    check_overrides(settings.mail_templates)  # here too: a worker that fails is started again and again
     if settings.web_concurrency > 1:
         workers.join().leave()  # checks the shared folder before any worker starts
     if settings.run_migrations:
@@ -79,10 +81,9 @@ def _migrate(health: HealthService) -> None:
     schema = health.schema()
     if schema.missing:
         raise SystemExit(f"The database is not usable: {health.problem(schema)}")
-    if schema.is_newer and schema.revision is not None:
-        log.warning("migration.skipped", revision=schema.revision, reason="made by a newer release")
-        return
     if not schema.is_behind:
+        if schema.is_newer:
+            log.warning("migration.skipped", revision=schema.revision, reason="made by a newer release")
         return
     from app.database.migrations import upgrade_to_head  # noqa: PLC0415 — Alembic takes 0.3 s to import
 

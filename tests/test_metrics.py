@@ -231,7 +231,7 @@ def test_metrics_that_earlier_workers_left_are_not_counted(
     first.ends()
     assert list((tmp_path / "metrics").glob("*.db"))
 
-    second = start_process(database_url, **folder).serves()
+    second = whole(start_process(database_url, WEB_CONCURRENCY="2", **folder))
 
     assert requests(scrape(second), LIVE) == 0
 

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -13,6 +14,7 @@ from app.serve import GRACE_SECONDS
 from tests.support import (
     HEALTH,
     LIVE,
+    NOWHERE,
     Api,
     MakeDatabase,
     OwnServer,
@@ -101,6 +103,20 @@ def test_bad_settings_end_the_start_at_once_however_many_workers(start_process: 
     assert started.output.splitlines() == [
         "The settings are not usable:",
         "DATABASE_URL: must begin with postgresql://",
+    ]
+
+
+def test_a_broken_mail_template_ends_the_start_at_once_however_many_workers(
+    start_process: StartProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / "invitation.txt").write_text("Subject: x\n\n{{ lnk }}", encoding="utf-8")
+    started = start_process(NOWHERE, WEB_CONCURRENCY="2", MAIL_TEMPLATES=str(tmp_path))
+
+    assert started.ends() == 1
+    assert started.output.splitlines() == [
+        "The settings are not usable:",
+        "MAIL_TEMPLATES: de/invitation.txt: 'lnk' is undefined (line 3)",
     ]
 
 

@@ -105,6 +105,16 @@ class MailTemplates:
                 raise UnusableMailTemplate(found, "no template has this name")
 
 
+def check_overrides(folder: Path | None) -> None:
+    """For the start of the service. Raises SystemExit with a line for the first broken file in `folder`."""
+    if folder is None:
+        return
+    try:
+        MailTemplates(folder).check()
+    except UnusableMailTemplate as error:
+        raise SystemExit(f"The settings are not usable:\n{error}") from None
+
+
 @lru_cache
 def _environment(folder: Path | None) -> Environment:
     """Compiles each file once."""
