@@ -10,10 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import bcrypt
 import pytest
 import structlog
-from sqlalchemy import Engine, event, make_url, text
+from sqlalchemy import Engine, make_url, text
 
 from app.devdb import PROJECT
 from app.security import common_passwords
@@ -385,115 +384,6 @@ def test_a_command_lists_and_filters_users(
     assert len(lines) == 1
     assert lines[0].split()[1:3] == ["user", "disabled"]
     assert run("users", "list", "--q", "anna", "--role", "user").stdout.count("\n") == 1
-
-
-HASH = "$2b$04$SWlt4H7Dn6Pjeu2KRCFm7.YbHTAwUfkhpBvwpaujr8CBWp2SFhMnW"
-
-
-def write(path: Path, *rows: str, header: str = "email,hashed_password,role") -> str:
-    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-    return str(path)
-
-
-def test_imported_users_log_in_with_their_passwords(
-    run: RunCommand, fresh_database_url: str, start_service: MakeService, tmp_path: Path
-) -> None:
-    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-    file = write(tmp_path / "users.csv", f"Ada@Example.com,{hashed},admin", f"bob@example.com,{hashed},user")
-
-    result = run("users", "import", file, "--json")
-
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {"imported": 2, "skipped": []}
-    api = start_service(database_url=fresh_database_url)
-    assert {api.token(email).status_code for email in ("ada@example.com", "bob@example.com")} == {200}
-
-
-def test_an_import_is_all_or_nothing_unless_told_otherwise(run: RunCommand, tmp_path: Path) -> None:
-    file = write(
-        tmp_path / "users.csv",
-        f"ada@example.com,{HASH},user",
-        f"no email,{HASH},user",
-        "bob@example.com,plain text,user",
-        f"eve@example.com,{HASH},root",
-        f"ADA@example.com,{HASH},user",
-        f"dan@example.com,{HASH[:-5]},user",
-        "short@example.com",
-        f"tom@example.com,{HASH},guest",
-    )
-
-    refused = run("users", "import", file, "--json")
-    assert refused.returncode == 1
-    assert json.loads(refused.stdout)["imported"] == 0
-    assert run("users", "list").stdout == ""
-    kept = run("users", "import", file, "--keep-going")
-
-    assert kept.returncode == 1
-    assert kept.stdout == "2 users imported, 6 rows skipped.\n"
-    reported = json.loads(refused.stdout)["skipped"]
-    assert sorted(each["line"] for each in reported) == [3, 4, 5, 6, 7, 8]
-    assert all(f"line {each['line']}: " in kept.stderr for each in reported)
-    assert {each["line"]: each["reason"] for each in reported}[6] == "registered, or twice in the file"
-    assert "plain text" not in kept.stdout + kept.stderr
-    names = {line.split()[-1] for line in run("users", "list").stdout.splitlines()}
-    assert names == {"ada@example.com", "tom@example.com"}
-
-
-def test_an_import_refuses_hashes_that_would_keep_a_core_busy(run: RunCommand, tmp_path: Path) -> None:
-    """A login with one of cost 17 takes seconds, with one of cost 31 a day."""
-    hashes = {cost: HASH.replace("$04$", f"${cost:02}$") for cost in (3, 4, 12, 13, 17, 31)}
-    rows = [f"cost{cost}@example.com,{hashed},user" for cost, hashed in hashes.items()]
-
-    result = run("users", "import", write(tmp_path / "users.csv", *rows), "--keep-going")
-
-    assert result.returncode == 1
-    assert result.stdout == "2 users imported, 4 rows skipped.\n"
-    assert "line 2: cost3@example.com: hashed_password is no bcrypt hash\n" in result.stderr
-    for line, cost in ((5, 13), (6, 17), (7, 31)):
-        reason = f"hashed_password has the cost {cost}, and 12 is the highest"
-        assert f"line {line}: cost{cost}@example.com: {reason}\n" in result.stderr
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"email,role\na@b.c,user\n", b"email,hashed_password,role\n\xff\xfe@example.com,x,user\n"],
-)
-def test_an_import_of_a_file_that_is_no_such_table_is_refused(
-    database_url: str, tmp_path: Path, content: bytes
-) -> None:
-    (tmp_path / "users.csv").write_bytes(content)
-
-    result = run_command(database_url, "users", "import", str(tmp_path / "users.csv"))
-
-    assert result.returncode == 1
-    assert "users.csv" in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-def test_ten_thousand_users_are_imported(run: RunCommand, tmp_path: Path) -> None:
-    rows = [f"user{number}@example.com,{HASH},user" for number in range(10_000)]
-    file = write(tmp_path / "users.csv", *rows)
-
-    result = run("users", "import", file)
-
-    assert result.stdout == "10000 users imported, 0 rows skipped.\n"
-
-
-def test_an_import_takes_a_few_statements_however_many_rows(run: RunCommand, tmp_path: Path) -> None:
-    """So that ten thousand are a matter of seconds."""
-    statements: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        statements.append(arguments[2])
-
-    file = write(tmp_path / "users.csv", *(f"user{n}@example.com,{HASH},user" for n in range(1000)))
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        assert run("users", "import", file).returncode == 0
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-
-    assert 0 < len(statements) < 20
 
 
 def start_cli(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 from app.devdb import PROJECT
+from app.security.passwords import PasswordHasher
 from tests.support import (
     HEALTH,
     PASSWORD,
@@ -123,6 +125,16 @@ def test_the_doctor_finds_the_database_sound_as_the_role_of_the_service(roles: R
 
     assert result.returncode == 0, result.stdout + result.stderr
     assert "at the code's newest revision" in result.stdout
+
+
+def test_the_role_of_the_service_imports_users_with_their_ids(roles: Roles, tmp_path: Path) -> None:
+    command.upgrade(alembic_config(roles.owner), "head")
+    hashed = PasswordHasher(4).hash(PASSWORD)
+    (tmp_path / "users.csv").write_text(f'id,email,hashed_password\n7,ada@example.com,"{hashed}"\n')
+
+    result = run_command(roles.app, "users", "import", str(tmp_path / "users.csv"))
+
+    assert (result.returncode, result.stdout) == (0, "1 users imported, 0 rows skipped.\n"), result.stderr
 
 
 def test_the_start_migrates_as_the_owner_and_serves_as_the_role_of_the_service(

@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from app.config import load_settings
 from app.container import Container
-from app.database.failures import describe
+from app.database.failures import DATABASE_ERRORS, describe
 from app.errors import DatabaseUnavailable, NotFound, PasswordTooCommon, ServiceError
 from app.security.emails import normalize_email
 from app.services.accounts.profile import Account
@@ -40,6 +40,8 @@ def open_container() -> Iterator[Container]:
         yield container
     except DatabaseUnavailable as error:
         raise SystemExit(f"The database does not answer: {describe(error)}") from None
+    except DATABASE_ERRORS as error:
+        raise SystemExit(f"The database refuses: {describe(error)}") from None
     except NotFound:
         raise SystemExit("There is no such user, session, service or key.") from None
     except ServiceError as error:

@@ -1,10 +1,8 @@
-import csv
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
+from app.cli.imports import import_users
 from app.cli.running import (
     OPERATOR,
     AsJson,
@@ -16,12 +14,10 @@ from app.cli.running import (
     find_user,
     normalized,
     open_container,
-    say,
     show,
 )
 from app.models.users import Role
 from app.services.accounts.admin import UserFilter
-from app.services.accounts.imports import COLUMNS, ImportRefused, Report
 from app.services.accounts.profile import Account
 from app.services.protection.password_policy import NewPassword
 
@@ -132,51 +128,4 @@ def delete_user(
     show({"deleted": account.id}, f"{account.email} is deleted.", as_json=as_json)
 
 
-@commands.command("import")
-def import_users(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
-    *,
-    keep_going: Annotated[bool, typer.Option(help="Import what is usable, and skip the rest.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Import accounts from a CSV file with the columns email,hashed_password,role.
-
-    Hashes are bcrypt ($2b$...) or our own format; users keep their passwords.
-    Without --keep-going, all rows are imported or none. The exit status is 1 if a row was not imported.
-    """
-    with open_container() as container, _reading(file, progress=not as_json) as text:
-        rows = csv.DictReader(text)
-        try:
-            missing = set(COLUMNS) - set(rows.fieldnames or ())
-            if missing:
-                raise SystemExit(f"{file} has no column {', '.join(sorted(missing))} in its first line.")
-            report = container.imports.run(((rows.line_num, row) for row in rows), keep_going=keep_going)
-        except ImportRefused as refused:
-            report = refused.report
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise SystemExit(f"{file}, line {rows.line_num}: {error}; nothing was imported.") from None
-    _show_report(report, as_json=as_json)
-    raise typer.Exit(bool(report.skipped))
-
-
-def _reading(file: Path, *, progress: bool) -> AbstractContextManager[TextIO]:
-    from rich import console, progress as bar  # noqa: I001, PLC0415 — only this command needs it
-
-    return bar.open(
-        file,
-        "r",
-        encoding="utf-8-sig",
-        newline="",
-        description=file.name,
-        console=console.Console(stderr=True),
-        disable=not progress,
-    )
-
-
-def _show_report(report: Report, *, as_json: bool) -> None:
-    skipped = [each._asdict() for each in report.skipped]
-    if not as_json:
-        for each in report.skipped:
-            say(f"line {each.line}: {each.email}: {each.reason}", err=True)
-    text = f"{report.imported} users imported, {len(skipped)} rows skipped."
-    show({"imported": report.imported, "skipped": skipped}, text, as_json=as_json)
+commands.command("import")(import_users)

@@ -1,11 +1,12 @@
 """Import of accounts with their password hashes."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import structlog
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from app.clock import Clock
@@ -13,17 +14,28 @@ from app.database.transactions import Database, Transaction
 from app.models import AuditEvent, User
 from app.models.audit import AuditEventName
 from app.models.users import Role
-from app.security.emails import normalize_email
+from app.services.accounts.import_rows import RowReader, check_columns, text_of
 from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
 from app.telemetry.metrics import AccountMetrics
 
 log = structlog.get_logger(__name__)
 
-COLUMNS: Final = ("email", "hashed_password", "role")
 _BATCH: Final = 1000
-_INSERT = insert(User).on_conflict_do_nothing().returning(User.id, User.email, sort_by_parameter_order=False)
-_RECORD = insert(AuditEvent)
+_INSERT: Final = (
+    insert(User).on_conflict_do_nothing().returning(User.id, User.email, sort_by_parameter_order=False)
+)
+_RECORD: Final = insert(AuditEvent)
+# Whoever registers meanwhile waits: they could get an id that comes later in the file.
+_LET_NOBODY_REGISTER: Final = text("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE")
+_MOVE_SEQUENCE: Final = text("""
+    SELECT setval(sequence, :highest)
+    FROM (SELECT pg_get_serial_sequence('users', 'id')::regclass AS sequence) AS ids
+    WHERE coalesce(pg_sequence_last_value(sequence), 0) < :highest
+""")
+
+Row = tuple[int, Mapping[Any, object]]
+"""Its line, and its values by column."""
 
 
 class Skipped(NamedTuple):
@@ -36,10 +48,11 @@ class Skipped(NamedTuple):
 class Report:
     imported: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    highest_id: int = 0
 
 
 class ImportRefused(Exception):
-    """No row was imported, because some rows are not usable."""
+    """No row was imported: some are not usable, or none was to be."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(report)
@@ -54,18 +67,27 @@ class ImportService:
     clock: Clock
     metrics: AccountMetrics
 
-    def run(self, rows: Iterable[tuple[int, Mapping[str, str | None]]], *, keep_going: bool) -> Report:
-        """`rows` are pairs of a line number and a mapping with `COLUMNS`; they are read lazily.
+    def run(
+        self, columns: Collection[str], rows: Iterable[Row], *, keep_going: bool, dry_run: bool = False
+    ) -> Report:
+        """`columns` are among `COLUMNS`; `rows` are read lazily. All in one transaction.
 
-        All in one transaction. Raises ImportRefused if a row is not usable and `keep_going` is False.
+        Raises UnusableColumns. Raises ImportRefused if a row is not usable and `keep_going` is False, and
+        always with `dry_run`, whose report says what would have been imported.
         """
+        check_columns(columns)
         report, lines = Report(), iter(rows)
         with self.db.transaction() as transaction:
+            if "id" in columns:
+                transaction.execute(_LET_NOBODY_REGISTER)
             while batch := list(islice(lines, _BATCH)):
-                self._import(transaction, list(self._usable(batch, report)), report)
+                self._import(transaction, list(self._usable(columns, batch, report)), report)
             if report.skipped and not keep_going:
                 report.imported = 0
+            if dry_run or (report.skipped and not keep_going):
                 raise ImportRefused(report)
+            if "id" in columns:
+                transaction.execute(_MOVE_SEQUENCE, {"highest": report.highest_id})
             transaction.after_commit(lambda: self._report(report))
         return report
 
@@ -74,42 +96,44 @@ class ImportService:
         log.info("users.imported", number=report.imported, skipped=len(report.skipped))
 
     def _usable(
-        self, batch: Iterable[tuple[int, Mapping[str, str | None]]], report: Report
+        self, columns: Collection[str], batch: Iterable[Row], report: Report
     ) -> Iterator[tuple[int, dict[str, Any]]]:
+        reader = RowReader(self.hashing, self.clock())
         for line, row in batch:
-            given, hashed, role = ((row.get(name) or "").strip() for name in COLUMNS)
             try:
-                email = normalize_email(given)
+                yield line, reader.read(columns, row)
             except ValueError as error:
-                report.skipped.append(Skipped(line, given, str(error)))
-                continue
-            if problem := self.hashing.problem_with(hashed):
-                report.skipped.append(Skipped(line, given, f"hashed_password {problem}"))
-            elif role not in list(Role):
-                report.skipped.append(Skipped(line, given, f"role is none of {', '.join(Role)}"))
-            else:
-                yield line, {"email": email, "hashed_password": hashed, "role": role}
+                report.skipped.append(Skipped(line, text_of(row, "email"), str(error)))
 
     def _import(
         self, transaction: Transaction, users: list[tuple[int, dict[str, Any]]], report: Report
     ) -> None:
         if not users:
             return
-        now = self.clock()
-        ids = {
-            row.email: row.id
-            for row in transaction.execute(_INSERT, [user | {"created_at": now} for _, user in users])
-        }
+        ids = {row.email: row.id for row in transaction.execute(_INSERT, [user for _, user in users])}
         self.guesses.forget(transaction, ids)
-        events = []
+        events, refused = [], []
         for line, user in users:
             if (user_id := ids.pop(user["email"], None)) is None:
-                report.skipped.append(Skipped(line, user["email"], "registered, or twice in the file"))
+                refused.append((line, user))
             else:
-                events.append(_event(user_id, user["role"], now))
+                events.append(_event(user_id, user.get("role", Role.USER), self.clock()))
+                report.highest_id = max(report.highest_id, user_id)
+        report.skipped += _why(transaction, refused) if refused else []
         report.imported += len(events)
         if events:
             transaction.execute(_RECORD, events)
+
+
+def _why(transaction: Transaction, refused: list[tuple[int, dict[str, Any]]]) -> Iterator[Skipped]:
+    """Whether it was the email that is there already, or the id."""
+    emails = [user["email"] for _, user in refused]
+    taken = {row.email for row in transaction.execute(select(User.email).where(User.email.in_(emails)))}
+    for line, user in refused:
+        reason = "registered, or twice in the file"
+        if user["email"] not in taken:
+            reason = f"the id {user['id']} is taken, or twice in the file"
+        yield Skipped(line, user["email"], reason)
 
 
 def _event(user_id: int, role: str, now: Any) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+import csv
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from app.cli.running import AsJson, open_container, say, show
+from app.services.accounts.import_rows import UnusableColumns
+from app.services.accounts.imports import ImportRefused, Report
+
+KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Import what is usable, and skip the rest.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be imported, and import nothing.")]
+
+
+def import_users(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    *,
+    keep_going: KeepGoing = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import accounts from a CSV file, whose first line names its columns.
+
+    Columns are email,hashed_password and, where wanted, role,id,created_at,is_active.
+    Hashes are bcrypt ($2b$...) or our own format; users keep their passwords.
+    Without --keep-going, all rows are imported or none. The exit status is 1 if a row was not imported.
+    """
+    with open_container() as container, _reading(file, progress=not as_json) as text:
+        rows = csv.DictReader(text, skipinitialspace=True)
+        try:
+            report = run_import(
+                lambda: container.imports.run(
+                    rows.fieldnames or (),
+                    ((rows.line_num, row) for row in rows),
+                    keep_going=keep_going,
+                    dry_run=dry_run,
+                )
+            )
+        except UnusableColumns as error:
+            raise SystemExit(f"{file}, first line, separated by commas: {error}.") from None
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise SystemExit(f"{file}, line {rows.line_num}: {error}; nothing was imported.") from None
+    show_report(report, dry_run=dry_run, as_json=as_json)
+
+
+def run_import(work: Callable[[], Report]) -> Report:
+    try:
+        return work()
+    except ImportRefused as refused:
+        return refused.report
+
+
+def show_report(report: Report, *, dry_run: bool, as_json: bool) -> None:
+    """Raises typer.Exit, with status 1 if a row was skipped."""
+    skipped = [each._asdict() for each in report.skipped]
+    if not as_json:
+        for each in report.skipped:
+            say(f"line {each.line}: {each.email}: {each.reason}", err=True)
+    verb = "would be imported" if dry_run else "imported"
+    text = f"{report.imported} users {verb}, {len(skipped)} rows skipped."
+    show({"imported": report.imported, "skipped": skipped}, text, as_json=as_json)
+    raise typer.Exit(bool(skipped))
+
+
+def _reading(file: Path, *, progress: bool) -> AbstractContextManager[TextIO]:
+    from rich import console, progress as bar  # noqa: I001, PLC0415 — only this command needs it
+
+    return bar.open(
+        file,
+        "r",
+        encoding="utf-8-sig",
+        newline="",
+        description=file.name,
+        console=console.Console(stderr=True),
+        disable=not progress,
+    )

@@ -1,0 +1,97 @@
+"""What a row of an import says of a user: its columns, checked and converted."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from app.models.users import Role
+from app.security.emails import normalize_email
+from app.services.protection.hashing import HashingPool
+
+REQUIRED_COLUMNS: Final = ("email", "hashed_password")
+COLUMNS: Final = (*REQUIRED_COLUMNS, "role", "id", "created_at", "is_active")
+# JavaScript reads whole numbers up to 2**53 - 1, and users who register later get higher ids.
+HIGHEST_ID: Final = 2**52
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_BOOLEANS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+
+class UnusableColumns(ValueError):
+    """The message names them."""
+
+
+def check_columns(columns: Iterable[str]) -> None:
+    """Raises UnusableColumns. What is not known is refused, as to ignore it would lose what it says."""
+    given = list(columns)
+    if unknown := [name for name in given if name not in COLUMNS]:
+        raise UnusableColumns(f"unknown column {', '.join(unknown)}; there are {','.join(COLUMNS)}")
+    if missing := [name for name in REQUIRED_COLUMNS if name not in given]:
+        raise UnusableColumns(f"no column {', '.join(missing)}")
+    if len(set(given)) < len(given):
+        raise UnusableColumns("a column is there twice")
+
+
+@dataclass(frozen=True, slots=True)
+class RowReader:
+    hashing: HashingPool
+    now: datetime
+
+    def read(self, columns: Collection[str], row: Mapping[Any, object]) -> dict[str, Any]:
+        """The values of a new user. Each column has a value in every row. Raises ValueError with the reason.
+
+        Values are text, or what PostgreSQL gives for another project's columns.
+        """
+        if None in row:
+            raise ValueError("has more fields than the first line; one with a comma in it needs quotes")
+        readers: dict[str, Callable[[str], Any]] = {
+            "email": normalize_email,
+            "hashed_password": self._hash,
+            "role": _role,
+            "id": _id,
+            "created_at": self._time,
+            "is_active": _boolean,
+        }
+        user = {name: readers[name](text_of(row, name)) for name in COLUMNS if name in columns}
+        return {"created_at": self.now} | user
+
+    def _hash(self, text: str) -> str:
+        if problem := self.hashing.problem_with(text):
+            raise ValueError(f"hashed_password {problem}")
+        return text
+
+    def _time(self, text: str) -> datetime:
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            raise ValueError("created_at is no time like 2024-05-31T09:30:00Z") from None
+        aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+        if not _EARLIEST <= aware <= self.now:
+            raise ValueError("created_at is before 1970 or in the future; without a zone it is in UTC")
+        return aware
+
+
+def text_of(row: Mapping[Any, object], column: str) -> str:
+    value = row.get(column)
+    if isinstance(value, memoryview):  # some keep hashes as bytea
+        return value.tobytes().decode("ascii", "replace")
+    return "" if value is None else str(value).strip()
+
+
+def _role(text: str) -> str:
+    if text not in list(Role):
+        raise ValueError(f"role is none of {', '.join(Role)}")
+    return text
+
+
+def _id(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,19}", text) or not 1 <= int(text) <= HIGHEST_ID:
+        raise ValueError(f"id is no whole number from 1 to {HIGHEST_ID}")
+    return int(text)
+
+
+def _boolean(text: str) -> bool:
+    if (value := _BOOLEANS.get(text.lower())) is None:
+        raise ValueError("is_active is neither true nor false")
+    return value
