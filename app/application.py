@@ -42,6 +42,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         title="Kanban Auth Service",
         version=VERSION,
         description=DESCRIPTION,
+        servers=[{"url": "/", "description": "Where no proxy adds a path of its own."}],
         openapi_tags=[{"name": tag} for tag in TAGS],
         lifespan=lifespan_of(container, connections.sweep, {STATE_KEY: connections}),
         telemetry=configure_traces(endpoint),

@@ -53,6 +53,7 @@ def main(options: list[str]) -> NoReturn:
         *("--http", "app.http.protocol:LimitedProtocol", "--lifespan", "on"),
         *("--timeout-graceful-shutdown", str(GRACE_SECONDS)),
         *("--log-config", str(_LOG_CONFIG)),
+        *("--root-path", settings.public_path),
         *options,
     ]
     sys.stdout.flush()

@@ -5,6 +5,7 @@ What is too weak for production is refused there alone, with a line for the vari
 
 from importlib.util import find_spec
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, DirectoryPath, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
@@ -26,6 +27,7 @@ from app.setting_types import (
 MIN_BCRYPT_ROUNDS: Final = 10  # OWASP Password Storage Cheat Sheet
 MIN_PASSWORD_LENGTH: Final = 8  # NIST SP 800-63B-4 §3.1.1.2, ASVS 5.0 6.2.1
 MIN_METRICS_TOKEN: Final = 16
+LOCAL_ORIGINS: Final = r"http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
 class EnvironmentSettings(BaseSettings):
@@ -131,6 +133,16 @@ class HttpSettings(EnvironmentSettings):
         """CORS_ORIGINS, and our own as browsers know it."""
         own = (origin_of(self.public_url),) if self.public_url else ()
         return (*self.cors_origins, *own)
+
+    @property
+    def local_origins(self) -> str | None:
+        """A pattern of those that may call us in development while CORS_ORIGINS is unset."""
+        return LOCAL_ORIGINS if self.environment == "development" and not self.cors_origins else None
+
+    @property
+    def public_path(self) -> str:
+        """The path of PUBLIC_URL, which a proxy takes away before it asks us; mostly empty."""
+        return urlsplit(self.public_url or "").path
 
 
 class MailSettings(EnvironmentSettings):

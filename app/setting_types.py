@@ -16,6 +16,7 @@ MIN_SECRET_BYTES: Final = 32
 MIN_DISTINCT_BYTES: Final = 8  # `openssl rand -hex` gives fewer once in a million times
 _MAKE_ONE: Final = "try: openssl rand -hex 32"
 _RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,4})([smh])")
+PATH_PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 _UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
 
 
@@ -69,7 +70,7 @@ def origin_of(url: str) -> str:
 
 
 def _path_prefix(value: str) -> str:
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value):
+    if not PATH_PREFIX.fullmatch(value):
         raise ValueError("looks like /auth")
     return value.rstrip("/")
 

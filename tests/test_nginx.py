@@ -1,14 +1,8 @@
 """The example of deploy/nginx in a real nginx; Debian's package `nginx-light` has it."""
 
-import json
 import re
 import shutil
-import socket
-import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,16 +11,14 @@ from sqlalchemy import Engine
 from app.devdb import PROJECT
 from tests.support import (
     PASSWORD,
-    PATIENCE_SECONDS,
     Api,
     MakeService,
     bearer,
     browser,
-    eventually,
     request,
-    reserved_port,
 )
 from tests.support.accounts import Admin, session_of
+from tests.support.proxies import board_server, nginx
 
 pytestmark = [
     pytest.mark.process,
@@ -43,65 +35,10 @@ SPOOFED = {
 }
 
 
-class Board(BaseHTTPRequestHandler):
-    """An application that believes the headers of its proxy, and answers with what it got."""
-
-    def do_GET(self) -> None:
-        body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET  # noqa: N815 — the base class looks for this name
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def nginx(folder: Path, example: str, api: Api, board: int) -> Iterator[str]:
-    """`example` is of the http block, and names the addresses of the service, the application and nginx."""
-    with reserved_port() as port:
-        for name, address in (
-            (r"\bauth:8000", api.base_url.removeprefix("http://")),
-            (r"\bboard:80\d\d", f"127.0.0.1:{board}"),
-            (r"\blisten 8080", f"listen 127.0.0.1:{port}"),
-        ):
-            example, found = re.subn(name, address, example)
-            assert found
-        paths = " ".join(
-            f"{name}_temp_path {folder}/{name};"
-            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        config = folder / "nginx.conf"
-        config.write_text(
-            f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;"
-            f" events {{}} http {{ access_log off; {paths} {example} }}",
-            encoding="utf-8",
-        )
-        process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(config)])
-        try:
-            eventually(lambda: _is_open(port) or process.poll() is not None)
-            assert process.poll() is None
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_SECONDS)
-
-
-def _is_open(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(scope="module")
 def board() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Board)
-    threading.Thread(target=server.serve_forever).start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
+    with board_server() as port:
+        yield port
 
 
 @pytest.fixture

@@ -61,3 +61,21 @@ class RefreshTokenReused(TokenRefused):
 class CrossSiteRequest(Forbidden):
     code = "cross_site_request"
     message = "Cookies from another site are not accepted; send a Bearer token"
+
+    def __init__(self, origin: str | None, host: str, setting: str) -> None:
+        """`setting` would let the page in, if it is one of ours."""
+        super().__init__(origin, host, setting)
+        self.origin = origin
+        self.host = host
+        self.setting = setting
+
+    def __str__(self) -> str:
+        return (
+            f"{self.message}. The page's origin is {self.origin or 'not said'}, the host {self.host}: "
+            f"if the page is one of ours, {self.setting} has to name that origin"
+        )
+
+    @property
+    def facts(self) -> dict[str, str | None]:
+        """For the log."""
+        return {"code": self.code, "origin": self.origin, "host": self.host, "setting": self.setting}

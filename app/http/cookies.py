@@ -1,13 +1,16 @@
 """The cookies of a signed-in browser, and which requests may use them."""
 
+import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.config import Settings
 from app.errors import CrossSiteRequest
+from app.http.origins import OwnOrigins
 from app.security.devices import LIFETIME_DAYS
 from app.services.sessions.tokens import TokenPair
 
@@ -16,6 +19,9 @@ REFRESH_COOKIE: Final = "refresh_token"
 DEVICE_COOKIE: Final = "device"
 _PATHS: Final = {ACCESS_COOKIE: "/", REFRESH_COOKIE: "/api/v1", DEVICE_COOKIE: "/api/v1"}
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+_MAX_ORIGIN: Final = 100
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,7 @@ class CookiePolicy:
     secure: bool
     name_prefix: str
     path_prefix: str
-    origins: tuple[str, ...]
+    origins: OwnOrigins
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -36,7 +42,11 @@ class CookiePolicy:
             secure=bool(settings.cookie_prefix) or not settings.development,
             name_prefix=settings.cookie_prefix,
             path_prefix=settings.cookie_path_prefix,
-            origins=settings.trusted_origins,
+            origins=OwnOrigins(
+                settings.trusted_origins,
+                re.compile(settings.local_origins) if settings.local_origins else None,
+                nearby=settings.development,
+            ),
         )
 
     def path_of(self, name: str, root_path: str) -> str:
@@ -58,10 +68,12 @@ class AuthCookies:
         """Raises CrossSiteRequest for a cookie in a cross-site request with an unsafe method."""
         cookie = self._sent(name) if self._policy.enabled else None
         if cookie and self._request.method not in SAFE_METHODS and self.is_cross_site():
-            raise CrossSiteRequest
+            raise self.cross_site_request()
         return cookie
 
     def set(self, response: Response, pair: TokenPair) -> None:
+        if self._policy.enabled and self.is_cross_site():
+            log.warning("cookies.withheld", **self.cross_site_request().facts)
         self._set(response, ACCESS_COOKIE, pair.access_token, pair.expires_in)
         self._set(response, REFRESH_COOKIE, pair.refresh_token, pair.refresh_expires_in)
 
@@ -75,16 +87,14 @@ class AuthCookies:
                 self._set(response, name, "", 0)
 
     def is_cross_site(self) -> bool:
-        """By the headers Sec-Fetch-Site and Origin. Without both, the client is not a browser: False.
+        signs_out = getattr(self._request.state, "clear_auth_cookies", False)
+        return self._policy.origins.is_cross_site(self._request, signs_out=signs_out)
 
-        Our own origin is also accepted with https, because a proxy may terminate TLS.
-        """
-        headers, url = self._request.headers, self._request.url
-        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-        if site in ("same-origin", "none") or (site is None and origin is None):
-            return False
-        own = {f"{scheme}://{url.netloc}" for scheme in (url.scheme, "https")}
-        return origin not in own and origin not in self._policy.origins
+    def cross_site_request(self) -> CrossSiteRequest:
+        """The error, with what an operator needs to tell a page of theirs from another's."""
+        origin, host = self._request.headers.get("origin"), self._request.url.netloc
+        setting = "CORS_ORIGINS" if "sec-fetch-site" in self._request.headers else "PUBLIC_URL"
+        return CrossSiteRequest(origin and origin[:_MAX_ORIGIN], host[:_MAX_ORIGIN], setting)
 
     def _sent(self, name: str) -> str | None:
         """Takes time linear in the header's length, unlike `http.cookies`, and removes no quotes.

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from app.errors import (
+    CrossSiteRequest,
     DatabaseUnavailable,
     Forbidden,
     InternalError,
@@ -52,6 +53,8 @@ async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
     if isinstance(error, DatabaseUnavailable):
         log.warning("database.unavailable", reason=error.reason)
+    if isinstance(error, CrossSiteRequest):
+        log.warning("request.cross_site", **error.facts)
     return _respond(request, error)
 
 

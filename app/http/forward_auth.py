@@ -4,7 +4,6 @@ from typing import Final
 
 from fastapi import Depends, Request
 
-from app.errors import CrossSiteRequest
 from app.http.authentication import CameByCookie
 from app.http.cookies import SAFE_METHODS
 from app.http.dependencies import AuthCookiesDep
@@ -15,7 +14,7 @@ _METHOD_HEADERS: Final = ("x-forwarded-method", "x-original-method")
 async def _same_site(request: Request, came_by_cookie: CameByCookie, cookies: AuthCookiesDep) -> None:
     """The proxy asks with GET, whatever the method of the original request. Raises CrossSiteRequest."""
     if came_by_cookie and not _methods_of(request) <= {*SAFE_METHODS} and cookies.is_cross_site():
-        raise CrossSiteRequest
+        raise cookies.cross_site_request()
 
 
 def _methods_of(request: Request) -> set[str]:

@@ -5,16 +5,17 @@ from math import inf
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.http.connections import STATE_KEY, Connections
+from app.http.proxies import ProxiedProtocol
 
 MAX_THROWN_AWAY_BYTES: Final = 2**20
 LINGER_SECONDS: Final = 5
 
 
-class LingeringProtocol(HttpToolsProtocol):
+class LingeringProtocol(ProxiedProtocol):
     """To close a socket with unread bytes resets it, and a client that still sends hears only of that.
 
     So the answer is followed by the end of our side, and what still comes is thrown away until the client

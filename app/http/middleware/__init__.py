@@ -43,11 +43,12 @@ def middleware_stack(settings: Settings, metrics: HttpMetrics, plans: Plans) -> 
         Middleware(SecurityHeadersMiddleware, hsts=not settings.development),
         Middleware(ObservabilityMiddleware, metrics=metrics),
     ]
-    if settings.cors_origins:
+    if settings.cors_origins or settings.local_origins:
         stack.append(
             Middleware(
                 _CorsMiddleware,
                 allow_origins=settings.cors_origins,
+                allow_origin_regex=settings.local_origins,
                 allow_credentials=True,
                 allow_methods=_CORS_METHODS,
                 allow_headers=_CORS_REQUEST_HEADERS,

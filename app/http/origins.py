@@ -1,0 +1,83 @@
+"""Whether a request comes from one of our own pages, by what its browser says."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+
+from app.http.proxies import is_from_proxy
+
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+_PORT: Final = re.compile(r":\d+$")
+_FORWARDED_HOST: Final = re.compile(r'\bhost="?([^";, ]+)', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnOrigins:
+    """Origins of our pages beside the one that the request was sent to; `pattern` matches more of them.
+
+    `nearby`: where a browser says no more than its Origin, a page of the local network is ours.
+    """
+
+    origins: tuple[str, ...]
+    pattern: re.Pattern[str] | None
+    nearby: bool
+
+    def is_cross_site(self, request: Request, *, signs_out: bool = False) -> bool:
+        """By the headers Sec-Fetch-Site and Origin. Without both, the client is not a browser: False.
+
+        `signs_out`: a logout in doubt is done, as SameSite leaves nobody but a neighbour to have forged it.
+        """
+        site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+        if site in ("same-origin", "none") or (site is None and origin is None):
+            return False
+        if origin is None:
+            return True
+        if origin in self.origins or (self.pattern and self.pattern.fullmatch(origin)):
+            return False
+        hosts = _hosts_of(request, believing=is_from_proxy(request))
+        if _is_one_of(origin, hosts, request.url.scheme):
+            return False
+        in_doubt = site is None and (self.nearby or signs_out)
+        return not (in_doubt and _could_be_ours(origin, _hosts_of(request, believing=True)))
+
+
+def _hosts_of(request: Request, *, believing: bool) -> list[str]:
+    """What Host says, and X-Forwarded-Host and Forwarded (RFC 7239 §5.3) of a proxy that is believed."""
+    headers = request.headers
+    hosts = [request.url.netloc]
+    if believing:
+        forwarded = ",".join(headers.getlist("x-forwarded-host")).split(",")
+        hosts += [host.strip() for host in forwarded if host.strip()]
+        hosts += _FORWARDED_HOST.findall(",".join(headers.getlist("forwarded")))
+    return [host.lower() for host in hosts]
+
+
+def _is_one_of(origin: str, hosts: list[str], own_scheme: str) -> bool:
+    """With https also where we are asked by http, because a proxy may terminate TLS.
+
+    A proxy may name the default port, or leave any other out. That costs nothing: a host's cookies are sent
+    to all of its ports (RFC 6265 §8.5).
+    """
+    scheme, _, authority = origin.partition("://")
+    if scheme not in (own_scheme, "https") or scheme not in _DEFAULT_PORTS:
+        return False
+    canonical = {host.removesuffix(_DEFAULT_PORTS[scheme]) for host in hosts}
+    return authority in canonical or _PORT.sub("", authority) in canonical
+
+
+def _could_be_ours(origin: str, hosts: list[str]) -> bool:
+    scheme, _, authority = origin.partition("://")
+    name = _PORT.sub("", authority)
+    if scheme not in _DEFAULT_PORTS:
+        return False
+    return name in {_PORT.sub("", host) for host in hosts} or (scheme == "http" and _is_nearby(name))
+
+
+def _is_nearby(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_private
+    except ValueError:
+        return bool(name) and ("." not in name or name.endswith(".local"))

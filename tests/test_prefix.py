@@ -1,0 +1,107 @@
+"""The examples of deploy/ that have the service under /api/auth/, in the proxies themselves.
+
+Debian's packages `nginx-light` and `caddy` have them.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from app.devdb import PROJECT
+from tests.support import PASSWORD, Api, MakeService, browser, request
+from tests.support.proxies import board_server, caddy, nginx
+
+DEPLOY = PROJECT / "deploy"
+PREFIX = "/api/auth"
+RunProxy = Callable[[Path, str, Api, int], AbstractContextManager[str]]
+
+
+def proxy(run: RunProxy, example: str, program: str) -> object:
+    is_missing = not shutil.which(program)
+    return pytest.param(
+        (run, DEPLOY / example),
+        id=program,
+        marks=[pytest.mark.process, pytest.mark.skipif(is_missing, reason=f"{program} is not installed")],
+    )
+
+
+PROXIES = [proxy(nginx, "nginx/prefix.conf", "nginx"), proxy(caddy, "caddy/Caddyfile", "caddy")]
+
+
+@pytest.fixture(params=PROXIES)
+def url(
+    request: pytest.FixtureRequest, start_service: MakeService, fresh_database_url: str, tmp_path: Path
+) -> Iterator[str]:
+    run, example = request.param
+    api = start_service(database_url=fresh_database_url)
+    with board_server() as board, run(tmp_path, example.read_text(encoding="utf-8"), api, board) as url:
+        yield url
+
+
+def test_a_browser_lives_under_the_prefix(url: str) -> None:
+    """Its page says no more than its Origin, as by http outside of localhost."""
+    with browser(f"{url}{PREFIX}", headers={"Origin": url}) as tab:
+        tab.post("/api/v1/users/", json={"email": "ada@example.com", "password": PASSWORD})
+        for _ in range(2):
+            tab.cookies.clear()  # or the second session would replace the first
+            login = tab.post("/api/v1/token", data={"username": "ada@example.com", "password": PASSWORD})
+        page = tab.get("/api/v1/me/sessions", params={"limit": 1})
+        assert {cookie.path for cookie in tab.cookies.jar} == {"/", f"{PREFIX}/api/v1"}
+        assert login.status_code == tab.post("/api/v1/refresh").status_code == 200
+        assert page.links["next"]["url"].startswith(f"{PREFIX}/api/v1/me/sessions?")
+        assert tab.post("/api/v1/logout").status_code == 204
+        assert tab.get("/api/v1/me").status_code == 401
+
+
+def test_the_documentation_works_under_the_prefix(url: str) -> None:
+    root = request("GET", f"{url}{PREFIX}/", follow_redirects=True)
+    assets = re.findall(r'(?:src|href)="([^"]+)"', root.text)
+
+    assert root.url.path == f"{PREFIX}/docs"
+    assert assets
+    for path in (*assets, f"{PREFIX}/redoc"):
+        assert request("GET", url + path).status_code == 200
+    assert request("GET", f"{url}{PREFIX}/openapi.json").json()["servers"][0]["url"] == PREFIX
+
+
+def test_a_slash_too_many_stays_under_the_prefix(url: str) -> None:
+    assert request("GET", f"{url}{PREFIX}/api/v1/health/", follow_redirects=True).status_code == 200
+
+
+def test_metrics_stay_inside_and_the_rest_is_the_applications(url: str) -> None:
+    assert request("GET", f"{url}{PREFIX}/metrics").status_code == 404
+    assert "host" in request("GET", f"{url}/cards").json()
+
+
+def test_a_client_behind_the_proxy_names_neither_host_nor_address(url: str) -> None:
+    spoofed = {
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Prefix": "/evil",
+        "X-Forwarded-For": "192.0.2.66",
+        "Forwarded": "host=evil.example",
+    }
+    with browser(f"{url}{PREFIX}", headers=spoofed) as tab:
+        tab.post("/api/v1/users/", json={"email": "eve@example.com", "password": PASSWORD})
+        tab.post("/api/v1/token", data={"username": "eve@example.com", "password": PASSWORD})
+        (session,) = tab.get("/api/v1/me/sessions").json()
+        refused = tab.post("/api/v1/refresh", headers={"Origin": "https://evil.example"})
+
+    assert session["ip_address"] == "127.0.0.1"
+    assert {cookie.path for cookie in tab.cookies.jar} == {"/", f"{PREFIX}/api/v1"}
+    assert refused.status_code == 403
+
+
+def test_traefik_takes_the_prefix_away_and_names_every_service_that_it_has() -> None:
+    """Without Traefik itself, which Debian does not have."""
+    config = yaml.safe_load((DEPLOY / "traefik" / "dynamic.yml").read_text(encoding="utf-8"))["http"]
+
+    routers, middlewares = config["routers"], config["middlewares"]
+    assert {router["service"] for router in routers.values()} == set(config["services"])
+    assert set(routers["auth"]["middlewares"]) == set(middlewares)
+    assert middlewares["without-prefix"]["stripPrefix"]["prefixes"] == [PREFIX]
+    assert f"PathPrefix(`{PREFIX}/`)" in routers["auth"]["rule"]
