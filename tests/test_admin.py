@@ -315,6 +315,22 @@ def test_a_full_last_page_of_users_has_no_next(api: Api, admin: Admin) -> None:
     assert "link" in admin.call("GET", "?limit=1").headers
 
 
+def test_without_a_limit_a_page_has_a_thousand_users(admin: Admin, fresh_database: Engine) -> None:
+    with fresh_database.connect() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO users (email, hashed_password, role, is_active, created_at)"
+                " SELECT 'u' || i || '@example.com', '', 'user', true, now() FROM generate_series(1, 1000) i"
+            )
+        )
+
+    page = admin.call("GET")
+
+    assert len(page.json()) == 1000
+    assert "limit" not in page.links["next"]["url"]
+    assert len(admin.call("GET", f"?after={page.json()[-1]['id']}").json()) == 1
+
+
 def test_users_are_filtered_and_counted(api: Api, admin: Admin) -> None:
     names = ("anna", "annabel", "an_a", "bert")
     users = {name: register(api, f"{name}@example.com") for name in names}

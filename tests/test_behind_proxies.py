@@ -259,6 +259,8 @@ def test_the_next_request_of_a_connection_has_its_own_path(api: Api) -> None:
 
 def test_a_path_in_public_url_is_the_root_path(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
+    monkeypatch.setenv("LOG_FORMAT", "text")  # the start sets both, and they are to be as they were
+    monkeypatch.setenv("WEB_CONCURRENCY", "1")
     monkeypatch.setattr("app.serve.load_settings", lambda: make_settings(
         database_url="postgresql://nowhere/x", run_migrations=False, public_url="https://x.example/api/auth/"
     ))  # fmt: skip

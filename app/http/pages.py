@@ -7,7 +7,8 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 
 MAX_ID: Final = 2**63 - 1
-Limit = Annotated[int, Query(ge=1, le=1000)]
+MAX_LIMIT: Final = 1000
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 AfterSession = Annotated[UUID | None, Query(description="The id of the last session of the previous page.")]
 
 

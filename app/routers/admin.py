@@ -14,7 +14,7 @@ from app.errors import (
 )
 from app.http.authentication import AdminOnly, CurrentAdmin
 from app.http.dependencies import AdminServiceDep, SessionAdminServiceDep
-from app.http.pages import LINK, MAX_ID, AfterSession, Limit, page_of
+from app.http.pages import LINK, MAX_ID, MAX_LIMIT, AfterSession, Limit, page_of
 from app.http.routing import Route
 from app.models.users import Role
 from app.schemas.errors import SIGNED_IN, responses
@@ -42,7 +42,7 @@ def list_users(
     admin: AdminServiceDep,
     request: Request,
     response: Response,
-    limit: Limit = 100,
+    limit: Limit = MAX_LIMIT,
     after: Annotated[int, Query(ge=0, le=MAX_ID, description="The last id of the previous page.")] = 0,
     q: Annotated[Text | None, Query(max_length=254, description="Prefix of the email.")] = None,
     role: Role | None = None,
