@@ -6,11 +6,11 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.mail_settings import MailSettings
 from app.setting_groups import (
     AccountSettings,
     DatabaseSettings,
     HttpSettings,
-    MailSettings,
     OperationsSettings,
     SessionSettings,
     ThrottleSettings,

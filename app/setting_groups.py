@@ -7,13 +7,12 @@ from importlib.util import find_spec
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, DirectoryPath, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
 from app.setting_types import (
     BaseUrl,
     Origins,
-    PagePath,
     PathPrefix,
     PostgresUrl,
     Rate,
@@ -143,16 +142,6 @@ class HttpSettings(EnvironmentSettings):
     def public_path(self) -> str:
         """The path of PUBLIC_URL, which a proxy takes away before it asks us; mostly empty."""
         return urlsplit(self.public_url or "").path
-
-
-class MailSettings(EnvironmentSettings):
-    frontend_url: BaseUrl | None = None
-    mail_reset_path: PagePath = "/account/reset"
-    mail_verify_path: PagePath = "/account/verify"
-    mail_email_path: PagePath = "/account/email"
-    mail_restore_path: PagePath = "/account/restore"
-    mail_language: Literal["en", "de"] = "en"
-    mail_templates: DirectoryPath | None = None
 
 
 class OperationsSettings(EnvironmentSettings):

@@ -168,6 +168,17 @@ def test_every_constraint_and_index_has_its_name_by_the_convention(database_url:
         "pk_signing_keys",
         "ck_signing_keys_algorithm",
         "ck_signing_keys_revoked",
+        "pk_outbox_messages",
+        "fk_outbox_messages_user_id_users",
+        "ck_outbox_messages_state",
+        "ck_outbox_messages_finished",
+        "ix_outbox_messages_user_id",
+        "ix_outbox_messages_finished_at",
+        "ix_outbox_messages_next_attempt_at",
+        "pk_one_time_tokens",
+        "fk_one_time_tokens_user_id_users",
+        "ck_one_time_tokens_purpose",
+        "uq_one_time_tokens_user_id_purpose",
     }
 
 

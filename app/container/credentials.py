@@ -2,6 +2,7 @@ from functools import cached_property
 
 from app.container.accounts import AccountServices
 from app.services.credentials.account_closure import AccountClosureService
+from app.services.credentials.one_time_tokens import OneTimeTokenService
 from app.services.credentials.password_change import PasswordChangeService
 from app.services.credentials.passwords import PasswordService
 from app.services.credentials.service_tokens import ServiceTokenService
@@ -33,6 +34,10 @@ class CredentialServices(AccountServices):
     @cached_property
     def service_tokens(self) -> ServiceTokenService:
         return ServiceTokenService(self._db, self.audit, self.clock)
+
+    @cached_property
+    def one_time_tokens(self) -> OneTimeTokenService:
+        return OneTimeTokenService(self.clock)
 
     @cached_property
     def _passwords(self) -> PasswordService:

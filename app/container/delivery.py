@@ -7,6 +7,8 @@ from app.container.operations import OperationsServices
 from app.services.delivery.hub import RevocationHub
 from app.services.delivery.links import MailLinks
 from app.services.delivery.mail_templates import MailTemplates
+from app.services.delivery.mailer import Mailer
+from app.services.delivery.outbox import Outbox
 from app.services.delivery.revocations import RevocationFeed
 
 _DEVELOPMENT_URL: Final = "http://localhost:8000"
@@ -23,6 +25,15 @@ class DeliveryServices(OperationsServices):
         """Reads on the connections of the background, like health checks and clean-up."""
         feed = replace(self.revocation_feed, db=self.resources.background)
         return RevocationHub(feed, self.metrics.delivery.listeners)
+
+    @cached_property
+    def mailer(self) -> Mailer:
+        enabled = self.settings.development or self.settings.smtp_url is not None
+        return Mailer(enabled, self.settings.mail_language, self.mail_templates, self._outbox)
+
+    @cached_property
+    def _outbox(self) -> Outbox:
+        return Outbox(lambda: None, self.clock)
 
     @cached_property
     def mail_templates(self) -> MailTemplates:

@@ -35,7 +35,8 @@ ServiceError
 └── Unavailable             unavailable
     ├── HashingQueueFull
     ├── DatabaseUnavailable
-    └── NotReady
+    ├── NotReady
+    └── MailNotConfigured   mail_not_configured
 """
 
 from app.errors.accounts import EmailTaken, LastAdmin, PasswordRefused, PasswordTooCommon, PasswordTooShort
@@ -52,7 +53,7 @@ from app.errors.authentication import (
     TooManyFailures,
     UnknownKey,
 )
-from app.errors.availability import DatabaseUnavailable, HashingQueueFull, NotReady
+from app.errors.availability import DatabaseUnavailable, HashingQueueFull, MailNotConfigured, NotReady
 from app.errors.delivery import CursorExpired, InvalidCursor, UnusableMailTemplate
 from app.errors.families import (
     ClientLeft,
@@ -88,6 +89,7 @@ __all__ = [
     "InvalidRefreshToken",
     "InvalidToken",
     "LastAdmin",
+    "MailNotConfigured",
     "MethodNotAllowed",
     "NotAuthenticated",
     "NotFound",

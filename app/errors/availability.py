@@ -25,3 +25,11 @@ class NotReady(Unavailable):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class MailNotConfigured(Unavailable):
+    """The operator has to set SMTP_URL; `python -m app.cli doctor` says so."""
+
+    code = "mail_not_configured"
+    message = "This service cannot send mail"
+    retry_after = 3600

@@ -17,7 +17,7 @@ def client_of(request: Request) -> Client:
     """Control characters of the user agent become spaces (RFC 9110 §5.5): a terminal would obey them."""
     host = request.client.host if request.client else ""
     agent = _CONTROLS.sub(" ", request.headers.get("user-agent", "")[:_MAX_USER_AGENT]).strip()
-    return Client(ip_address=_ip_address(host), user_agent=agent or None)
+    return Client(_ip_address(host), agent or None, request.headers.get("accept-language"))
 
 
 @lru_cache(maxsize=1024)

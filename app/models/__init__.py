@@ -2,6 +2,8 @@
 
 from app.models.audit import AuditEvent
 from app.models.declarative import Base
+from app.models.one_time_tokens import OneTimeToken
+from app.models.outbox import OutboxMessage
 from app.models.revocations import TokenRevocation
 from app.models.service_tokens import ServiceToken
 from app.models.sessions import LoginSession
@@ -14,6 +16,8 @@ __all__ = [
     "Base",
     "ConsecutiveFailures",
     "LoginSession",
+    "OneTimeToken",
+    "OutboxMessage",
     "ServiceToken",
     "SigningKey",
     "Throttle",

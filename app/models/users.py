@@ -24,6 +24,8 @@ class Role(StrEnum):
 
 
 class User(Base):
+    """Who was invited has no password until they choose one, and cannot log in."""
+
     __tablename__ = "users"
     __table_args__ = (
         UniqueConstraint("email"),
@@ -36,7 +38,8 @@ class User(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     email: Mapped[str] = mapped_column(String(254))
-    hashed_password: Mapped[str] = mapped_column(String(255))
+    hashed_password: Mapped[str | None] = mapped_column(String(255))
     role: Mapped[str] = mapped_column(String(16), server_default=Role.USER)
     is_active: Mapped[bool] = mapped_column(server_default=true())
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    email_verified_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

@@ -21,6 +21,7 @@ class Client(NamedTuple):
 
     ip_address: str | None
     user_agent: str | None
+    accept_language: str | None = None
 
 
 class UserActor(NamedTuple):
@@ -82,7 +83,8 @@ class AuditService:
             "event": event,
             "request_id": REQUEST_ID.get(),
             "details": details,
-            **actor.client._asdict(),
+            "ip_address": actor.client.ip_address,
+            "user_agent": actor.client.user_agent,
         }
         within.execute(_INSERT, values)
 

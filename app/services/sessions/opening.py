@@ -64,8 +64,10 @@ class SessionOpener:
             "hashed_password": user.hashed_password,
             "now": now,
             "expires_at": expires_at,
+            "user_agent": client.user_agent,
+            "ip_address": client.ip_address,
         }
-        rows = transaction.execute(_OPEN, session | client._asdict())
+        rows = transaction.execute(_OPEN, session)
         if not rows:
             return None
         refresh = RefreshClaims(user.id, session_id, token_id, unix_seconds(now), unix_seconds(expires_at))
