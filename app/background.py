@@ -57,6 +57,8 @@ def lifespan_of(
         if seconds := container.settings.cleanup_interval_seconds:
             tasks.append(asyncio.create_task(every(seconds, "cleanup", container.cleanup.prune)))
         tasks.append(asyncio.create_task(container.revocation_hub.run()))
+        if container.mail_sender is not None:
+            tasks.append(asyncio.create_task(container.mail_sender.run()))
         yield state
         container.revocation_hub.close()
         for task in tasks:

@@ -3,15 +3,27 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Final
 
+from app import devdb
 from app.container.operations import OperationsServices
+from app.mail_settings import address_of
 from app.services.delivery.hub import RevocationHub
+from app.services.delivery.letters import Composer, Transport
 from app.services.delivery.links import MailLinks
+from app.services.delivery.mail_files import MailFolder
+from app.services.delivery.mail_queue import MailQueue
+from app.services.delivery.mail_sender import MailSender
 from app.services.delivery.mail_templates import MailTemplates
 from app.services.delivery.mailer import Mailer
 from app.services.delivery.outbox import Outbox
 from app.services.delivery.revocations import RevocationFeed
+from app.services.delivery.smtp import SmtpTransport
 
 _DEVELOPMENT_URL: Final = "http://localhost:8000"
+_DEVELOPMENT_SENDER: Final = "Kanban <no-reply@localhost>"
+
+
+def _nobody() -> None:
+    """Has no sender to wake."""
 
 
 class DeliveryServices(OperationsServices):
@@ -28,12 +40,34 @@ class DeliveryServices(OperationsServices):
 
     @cached_property
     def mailer(self) -> Mailer:
-        enabled = self.settings.development or self.settings.smtp_url is not None
-        return Mailer(enabled, self.settings.mail_language, self.mail_templates, self._outbox)
+        wake = self.mail_sender.wake if self.mail_sender else _nobody
+        outbox, enabled = Outbox(wake, self.clock), self.mail_transport is not None
+        return Mailer(enabled, self.settings.mail_language, self.mail_templates, outbox)
 
     @cached_property
-    def _outbox(self) -> Outbox:
-        return Outbox(lambda: None, self.clock)
+    def mail_sender(self) -> MailSender | None:
+        """None where there is no mail."""
+        if self.mail_transport is None:
+            return None
+        queue = MailQueue(self.resources.background, self.clock)
+        return MailSender(queue, self._composer, self.mail_transport, self.metrics.delivery)
+
+    @cached_property
+    def mail_transport(self) -> Transport | None:
+        """None where there is no mail: in production without SMTP_URL."""
+        if self.settings.smtp_url is not None:
+            return SmtpTransport(self.settings.smtp_url)
+        return self.mail_folder
+
+    @cached_property
+    def mail_folder(self) -> MailFolder | None:
+        """Where mails of development are; None with SMTP_URL, and in production."""
+        kept = self.settings.development and self.settings.smtp_url is None
+        return MailFolder(devdb.DATA / "mail") if kept else None
+
+    @cached_property
+    def _composer(self) -> Composer:
+        return Composer(address_of(self.settings.mail_from or _DEVELOPMENT_SENDER))
 
     @cached_property
     def mail_templates(self) -> MailTemplates:

@@ -24,6 +24,7 @@ HTTP_REFUSALS: Final = (
     "write_timeout",
     "malformed",
 )
+MAIL_OUTCOMES: Final = ("sent", "postponed", "failed")
 KEY_STATES: Final = ("published", "signing", "verifying", "gone", "revoked")
 TRUSTED_KEYS: Final = ("shared_secret", "published", "signing", "verifying")
 TOKEN_ALGORITHMS: Final = ("HS256", "HS384", "HS512", "ES256", "RS256")

@@ -14,6 +14,7 @@ from app.telemetry.labels import (
     HTTP_REFUSALS,
     KEY_STATES,
     LOGIN_FAILURES,
+    MAIL_OUTCOMES,
     REFRESH_OUTCOMES,
     SQLSTATE_CLASSES,
     THROTTLES,
@@ -146,6 +147,12 @@ class DatabaseMetrics:
 class DeliveryMetrics:
     def __init__(self, families: Families) -> None:
         self.listeners = families.gauge("app_revocation_listeners", "Streams of revocations that are open.")
+        self.mails = families.counter("app_mails", "Attempts to send a mail.", "outcome", MAIL_OUTCOMES)
+        # Of the whole outbox, as each worker last saw it.
+        self.mail_queue = families.gauge("app_mail_queue", "Mails to be sent.", "livemostrecent")
+        self.mail_age = families.gauge(
+            "app_mail_oldest_seconds", "Age of the oldest mail to be sent.", "livemostrecent"
+        )
 
 
 class Metrics:

@@ -1,0 +1,105 @@
+"""An SMTP server on a local port, which keeps what it takes and refuses what a test wants refused."""
+
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from tests.support.processes import reserved_port
+from tests.support.waiting import eventually
+
+TAKEN = "250 OK"
+
+
+class SmtpServer:
+    """`answer_*` is what it says; `on_data`, if any, is called before it takes a message."""
+
+    def __init__(self, port: int, **options: Any) -> None:
+        self.port = port
+        self.url = f"smtp://127.0.0.1:{port}"
+        self.envelopes: list[Envelope] = []
+        self.sessions: set[Any] = set()
+        self.logins: list[LoginPassword] = []
+        self.answer_recipient: Callable[[str], str] = lambda _: TAKEN
+        self.answer_data = TAKEN
+        self.on_data: Callable[[], None] = lambda: None
+        self._options = options
+        self._controller: Controller | None = None
+
+    @property
+    def messages(self) -> list[EmailMessage]:
+        return [self._parse(envelope) for envelope in list(self.envelopes)]
+
+    def to(self, recipient: str) -> list[EmailMessage]:
+        """What it has taken for somebody."""
+        taken = [each for each in list(self.envelopes) if each.rcpt_tos == [recipient]]
+        return [self._parse(envelope) for envelope in taken]
+
+    def first_to(self, recipient: str) -> EmailMessage:
+        return eventually(lambda: self.to(recipient), lambda: f"a mail to {recipient}")[0]
+
+    def start(self) -> None:
+        self._controller = Controller(
+            self, hostname="127.0.0.1", port=self.port, ready_timeout=60, **self._options
+        )
+        self._controller.start()
+
+    def stop(self) -> None:
+        """Also cuts off who is connected."""
+        if self._controller is not None:
+            controller, self._controller = self._controller, None
+            for session in list(self.sessions):
+                controller.loop.call_soon_threadsafe(session.close)
+            controller.stop()
+        self.sessions.clear()
+
+    def _parse(self, envelope: Envelope) -> EmailMessage:
+        assert isinstance(envelope.content, bytes)
+        message: EmailMessage = message_from_bytes(envelope.content, policy=policy.default)
+        return message
+
+    async def handle_EHLO(  # noqa: N802 — aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        self.sessions.add(server.transport)
+        return responses
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if (answer := self.answer_recipient(address)) == TAKEN:
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.on_data()
+        if self.answer_data == TAKEN:
+            self.envelopes.append(envelope)
+        return self.answer_data
+
+    def authenticate(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
+    ) -> AuthResult:
+        self.logins.append(data)
+        return AuthResult(success=data.password == b"p:ss/% word")
+
+
+@contextmanager
+def smtp_server(**options: Any) -> Iterator[SmtpServer]:
+    """The options are aiosmtpd's. It serves until this is left, whoever stops and starts it meanwhile."""
+    with reserved_port() as port:
+        server = SmtpServer(port, **options)
+        server.start()
+        yield server
+        server.stop()
+
+
+def certificate(folder: Any) -> tuple[ssl.SSLContext, Any]:
+    """Of 127.0.0.1, and the file of the authority that signed it, which is itself."""
+    raise NotImplementedError
