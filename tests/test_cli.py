@@ -54,6 +54,9 @@ SOUND = {
     "BCRYPT_ROUNDS": "12",
     "METRICS_TOKEN": "a token of the tests alone",
     "FORWARDED_ALLOW_IPS": "192.0.2.1",
+    "SMTP_URL": "smtps://mail.example.com",
+    "MAIL_FROM": "Kanban <no-reply@example.com>",
+    "PUBLIC_URL": "https://auth.example.com",
 }
 """Settings that the doctor has nothing to say of."""
 
@@ -75,6 +78,7 @@ def test_the_doctor_finds_no_fault_in_a_sound_deployment(sound_database_url: str
         *("settings", "secret", "secret", "signing", "siblings"),
         *("hashing", "passwords", "blocklist", "throttles", "scraping"),
         *("database", "writes", "schema", "timeouts", "clock", "connections", "keys"),
+        *("mail", "outbox"),
         *("proxies", "cookies", "metrics"),
     ]
     assert [(verdict, subject) for verdict, subject, _ in lines] == [("ok", each) for each in subjects]

@@ -51,6 +51,7 @@ def test_every_series_of_the_metrics_is_there_from_the_start_at_zero(start_servi
             "outcome",
             ["rotated", "replayed", "raced", "reuse_detected", "revoked", "expired", "invalid"],
         ),
+        ("app_mails_total", "outcome", ["sent", "postponed", "failed"]),
         (
             "app_sessions_ended_total",
             "reason",

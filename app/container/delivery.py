@@ -1,14 +1,16 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Final
 
-from app import devdb
 from app.container.operations import OperationsServices
 from app.mail_settings import address_of
 from app.services.delivery.hub import RevocationHub
 from app.services.delivery.letters import Composer, Transport
 from app.services.delivery.links import MailLinks
+from app.services.delivery.mail_admin import MailAdmin
+from app.services.delivery.mail_diagnosis import MailDiagnosis
 from app.services.delivery.mail_files import MailFolder
 from app.services.delivery.mail_queue import MailQueue
 from app.services.delivery.mail_sender import MailSender
@@ -17,6 +19,7 @@ from app.services.delivery.mailer import Mailer
 from app.services.delivery.outbox import Outbox
 from app.services.delivery.revocations import RevocationFeed
 from app.services.delivery.smtp import SmtpTransport
+from app.services.operations.doctor import Finding
 
 _DEVELOPMENT_URL: Final = "http://localhost:8000"
 _DEVELOPMENT_SENDER: Final = "Kanban <no-reply@localhost>"
@@ -62,8 +65,24 @@ class DeliveryServices(OperationsServices):
     @cached_property
     def mail_folder(self) -> MailFolder | None:
         """Where mails of development are; None with SMTP_URL, and in production."""
-        kept = self.settings.development and self.settings.smtp_url is None
-        return MailFolder(devdb.DATA / "mail") if kept else None
+        if not self.settings.development or self.settings.smtp_url is not None:
+            return None
+        from app import devdb  # noqa: PLC0415 — a development dependency, not available on every platform
+
+        return MailFolder(devdb.DATA / "mail")
+
+    @cached_property
+    def mail_admin(self) -> MailAdmin:
+        return MailAdmin(self._db, self.clock)
+
+    @cached_property
+    def mail_diagnosis(self) -> MailDiagnosis:
+        return MailDiagnosis(
+            self.resources.background, self.clock, self._composer, self.settings.smtp_url, self.mail_transport
+        )
+
+    def _examine_mail(self) -> Iterator[Finding]:
+        return self.mail_diagnosis.examine()
 
     @cached_property
     def _composer(self) -> Composer:

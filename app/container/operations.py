@@ -15,11 +15,22 @@ from app.services.operations.health import HealthService
 class OperationsServices(Foundation):
     @abstractmethod
     def _check_signing(self) -> None:
-        """Keys are above operations, so their container provides these two. Raises NotReady."""
+        """Keys are above operations, so their container provides it, as mail and keys do the rest.
+
+        Raises NotReady.
+        """
+
+    @abstractmethod
+    def _examine_mail(self) -> Iterator[Finding]:
+        """Raises DatabaseUnavailable."""
 
     @abstractmethod
     def _examine_keys(self) -> Iterator[Finding]:
         """Raises DatabaseUnavailable."""
+
+    def _examine_tables(self) -> Iterator[Finding]:
+        yield from self._examine_keys()
+        yield from self._examine_mail()
 
     @cached_property
     def audit(self) -> AuditService:
@@ -43,5 +54,5 @@ class OperationsServices(Foundation):
     @cached_property
     def doctor(self) -> DoctorService:
         return DoctorService(
-            self.settings, self.resources.background, self.health, self.clock, self._examine_keys
+            self.settings, self.resources.background, self.health, self.clock, self._examine_tables
         )

@@ -14,6 +14,7 @@ from app.services.accounts.admin import AdminService
 from app.services.accounts.registration import RegistrationService
 from app.services.credentials.account_closure import AccountClosureService
 from app.services.delivery.hub import RevocationHub
+from app.services.delivery.mail_files import MailFolder
 from app.services.delivery.revocations import RevocationFeed
 from app.services.keys.admin import KeyAdminService
 from app.services.keys.rewrapping import RewrapService
@@ -68,6 +69,7 @@ KeyAdminServiceDep = Annotated[KeyAdminService, _from_container(lambda c: c.key_
 RewrapServiceDep = Annotated[RewrapService, _from_container(lambda c: c.rewrapping)]
 SigningKeysDep = Annotated[SigningKeys, _from_container(lambda c: c.signing_keys)]
 HealthServiceDep = Annotated[HealthService, _from_container(lambda c: c.health)]
+MailFolderDep = Annotated[MailFolder | None, _from_container(lambda c: c.mail_folder)]
 MetricsDep = Annotated[Metrics, _from_container(lambda c: c.metrics)]
 
 

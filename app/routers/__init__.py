@@ -6,6 +6,7 @@ from app.routers import (
     account,
     admin,
     audit,
+    development,
     health,
     introspection,
     keys,
@@ -32,4 +33,5 @@ ROUTERS: Final = (
     admin.router,
     audit.router,
     keys.router,
+    development.router,
 )

@@ -183,8 +183,11 @@ class Services:
         self._stopping: list[Serving] = []
 
     def start(self, *, clock: Clock = utc_now, **settings: Any) -> Api:
+        """Mails leave only if `smtp_url` is given: whoever shares a database shares its outbox."""
         given = {"database_url": self._database_url} | settings
         app = create_app(make_settings(**given), clock=clock)
+        if "smtp_url" not in settings:
+            app.state.container.mail_sender = None
         _be_patient(app)
         serving = Serving(app)
         self._running.append((serving, Api(serving.base_url, app)))

@@ -69,22 +69,22 @@ class Composer:
     """The id of a draft gives its `Message-ID`, so that who gets a mail twice can tell."""
 
     def __init__(self, sender: Address) -> None:
-        self._sender = sender
+        self.sender = sender
 
     def compose(self, draft: Draft) -> Letter:
         """Raises NotDelivered if that makes no message, such as with a line break in the subject."""
         local, _, domain = draft.recipient.rpartition("@")
         message = EmailMessage(policy=_ASCII if draft.recipient.isascii() else _WITH_UTF8_HEADERS)
         try:
-            message["From"] = self._sender
+            message["From"] = self.sender
             message["To"] = Address(username=local, domain=domain)
             message["Subject"] = draft.subject
         except (ValueError, IndexError):
             raise NotDelivered("its headers are not usable", permanent=True) from None
         message["Date"] = format_datetime(draft.created_at)
-        message["Message-ID"] = f"<{draft.id}@{self._sender.domain}>"
+        message["Message-ID"] = f"<{draft.id}@{self.sender.domain}>"
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies
         message.set_content(draft.text_body)
         if draft.html_body is not None:
             message.add_alternative(draft.html_body, subtype="html")
-        return Letter(self._sender.addr_spec, draft.recipient, message.as_bytes())
+        return Letter(self.sender.addr_spec, draft.recipient, message.as_bytes())

@@ -1,4 +1,4 @@
-"""Prunes old sessions and audit events, outside of requests."""
+"""Prunes what has had its time, outside of requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,16 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from app.clock import Clock
 from app.database.transactions import Database, retry_conflicts
-from app.models import AuditEvent, ConsecutiveFailures, LoginSession, Throttle, TokenRevocation, User
+from app.models import (
+    AuditEvent,
+    ConsecutiveFailures,
+    LoginSession,
+    OneTimeToken,
+    OutboxMessage,
+    Throttle,
+    TokenRevocation,
+    User,
+)
 from app.models.sessions import is_live
 from app.services.operations.erasure import AddressErasure
 from app.telemetry.metrics import SessionMetrics
@@ -31,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 BATCH_SIZE: Final = 1000
 FAILURES_KEPT: Final = timedelta(days=90)
+MAILS_KEPT: Final = timedelta(days=7)
 ADVISORY_LOCK: Final = 6_051_220_108  # migrations lock the previous number
 
 _TRY_LOCK: Final = select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))
@@ -61,6 +71,8 @@ _PRUNE_FAILURES: Final = _delete_batch(
         ~exists().where(User.id == ConsecutiveFailures.user_id),
     ),
 )
+_PRUNE_MAILS: Final = _delete_batch(OutboxMessage.id, OutboxMessage.finished_at <= _kept_until)
+_PRUNE_ONE_TIME_TOKENS: Final = _delete_batch(OneTimeToken.token_hash, OneTimeToken.expires_at <= _now)
 _COUNT_LIVE: Final = select(func.count()).select_from(LoginSession).where(*is_live())
 
 
@@ -95,6 +107,8 @@ class CleanupService:
         self._prune(_PRUNE_REVOCATIONS, {"now": now})
         self._prune(_PRUNE_THROTTLES, {"now": now})
         self._prune(_PRUNE_FAILURES, {"kept_until": now - FAILURES_KEPT})
+        self._prune(_PRUNE_MAILS, {"kept_until": now - MAILS_KEPT})
+        self._prune(_PRUNE_ONE_TIME_TOKENS, {"now": now})
         self.metrics.live.set(self.db.execute(_COUNT_LIVE, {"now": now})[0][0])
         pruned = Pruned(sessions, audit_events or 0)
         if any(pruned):

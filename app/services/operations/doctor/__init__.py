@@ -1,6 +1,6 @@
 """Checks a deployment: settings, database, and what stands before and beside the service."""
 
-from app.services.operations.doctor.findings import Finding
+from app.services.operations.doctor.findings import Finding, fault, ok, warning
 from app.services.operations.doctor.service import DoctorService
 
-__all__ = ["DoctorService", "Finding"]
+__all__ = ["DoctorService", "Finding", "fault", "ok", "warning"]

@@ -35,7 +35,7 @@ class DatabaseChecks:
     db: Database
     health: HealthService
     clock: Clock
-    examine_keys: Callable[[], Iterator[Finding]]
+    examine_tables: Callable[[], Iterator[Finding]]
 
     def examine(self) -> Iterator[Finding]:
         before = self.clock().timestamp()
@@ -53,7 +53,7 @@ class DatabaseChecks:
         yield _skew(server.now - (before + after) / 2)
         yield self._connections(server.connections)
         if not (schema.is_behind or schema.missing):
-            yield from self.examine_keys()
+            yield from self.examine_tables()
 
     def _schema(self, schema: Schema) -> Finding:
         if schema.is_behind:

@@ -17,11 +17,11 @@ class DoctorService:
     db: Database
     health: HealthService
     clock: Clock
-    examine_keys: Callable[[], Iterator[Finding]]
+    examine_tables: Callable[[], Iterator[Finding]]
 
     def examine(self) -> Iterator[Finding]:
         yield ok("settings", f"usable; ENVIRONMENT is {self.settings.environment}")
         yield from check_strength(self.settings)
-        checks = DatabaseChecks(self.settings, self.db, self.health, self.clock, self.examine_keys)
+        checks = DatabaseChecks(self.settings, self.db, self.health, self.clock, self.examine_tables)
         yield from checks.examine()
         yield from check_surroundings(self.settings)
