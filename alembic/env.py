@@ -9,11 +9,12 @@ import time
 import structlog
 from alembic import context
 from psycopg2 import errorcodes
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from app.config import load_settings
+from app.database.connecting import Connector
 from app.database.failures import describe, sqlstate
 from app.models import Base
 
@@ -29,6 +30,7 @@ def run() -> None:
     url = context.config.attributes.get("url") or load_settings().migration_url
     options = {"connect_timeout": 5, "application_name": "kanban-auth migrations"}
     engine = create_engine(url, poolclass=NullPool, connect_args=options)
+    event.listen(engine, "do_connect", Connector())
     for attempt in range(1, ATTEMPTS + 1):
         try:
             migrate(engine)

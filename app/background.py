@@ -13,12 +13,13 @@ from app.errors import Unavailable
 from app.greenlets import run_in_greenlet
 
 _KEY_SECONDS: Final = 2
+_BOOTSTRAP_SECONDS: Final = 5
 
 log = structlog.get_logger(__name__)
 
 
-async def attempt(name: str, work: Callable[[], object]) -> None:
-    """Call `work` in a greenlet. Exceptions are only logged."""
+async def attempt(name: str, work: Callable[[], object]) -> bool:
+    """Call `work` in a greenlet. Exceptions are only logged. Returns whether there was none."""
     try:
         await run_in_greenlet(work)
     except Unavailable as error:
@@ -27,6 +28,9 @@ async def attempt(name: str, work: Callable[[], object]) -> None:
     except Exception:
         event = f"{name}.failed"
         log.exception(event)
+    else:
+        return True
+    return False
 
 
 async def every(seconds: float, name: str, work: Callable[[], object]) -> None:
@@ -34,6 +38,14 @@ async def every(seconds: float, name: str, work: Callable[[], object]) -> None:
     while True:
         await attempt(name, work)
         await asyncio.sleep(seconds)
+
+
+async def once(seconds: float, name: str, work: Callable[[], object]) -> None:
+    """Attempt `work` with a pause of `seconds` before each time, until it is done."""
+    done = False
+    while not done:
+        await asyncio.sleep(seconds)
+        done = await attempt(name, work)
 
 
 def lifespan_of(
@@ -49,11 +61,15 @@ def lifespan_of(
         # The objects that exist now are never freed. Without them, a full collection takes 60 ms less.
         gc.collect()
         gc.freeze()
-        await attempt("keys", container.key_upkeep.run)  # before the first request
+        # Before the first request:
+        await attempt("keys", container.key_upkeep.run)
+        bootstrapped = await attempt("bootstrap", container.bootstrap.run)
         tasks = [
             asyncio.create_task(every(1, "connections", each_second)),
             asyncio.create_task(every(_KEY_SECONDS, "keys", container.key_upkeep.run)),
         ]
+        if not bootstrapped:
+            tasks.append(asyncio.create_task(once(_BOOTSTRAP_SECONDS, "bootstrap", container.bootstrap.run)))
         if seconds := container.settings.cleanup_interval_seconds:
             tasks.append(asyncio.create_task(every(seconds, "cleanup", container.cleanup.prune)))
         tasks.append(asyncio.create_task(container.revocation_hub.run()))

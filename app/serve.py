@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import structlog
-from psycopg2 import extensions, extras
+from psycopg2.extensions import set_wait_callback
 from sqlalchemy.exc import OperationalError
 
 from app.config import Settings, load_settings
+from app.database.connecting import address
 from app.database.engine import connect
 from app.database.failures import describe
 from app.database.revisions import known_revisions
 from app.database.transactions import Database
+from app.database.waiting import wait_as_long_as_it_takes
 from app.http.connections import raise_file_limit
 from app.services.delivery.mail_templates import check_overrides
 from app.services.operations.health import HealthService
@@ -62,7 +64,7 @@ def main(options: list[str]) -> NoReturn:
 
 def _wait_for_database(settings: Settings) -> Database:
     engine = connect(settings.migration_url)
-    address = f"{engine.url.host or engine.url.query.get('host')}:{engine.url.port or 5432}"
+    where = address(engine.url)
     deadline = time.monotonic() + settings.database_wait_seconds
     problem = ""
     while True:
@@ -72,9 +74,9 @@ def _wait_for_database(settings: Settings) -> Database:
         except OperationalError as error:
             before, problem = problem, describe(error)
         if time.monotonic() > deadline:
-            raise SystemExit(f"No database at {address} within {settings.database_wait_seconds} s: {problem}")
+            raise SystemExit(f"No database at {where} within {settings.database_wait_seconds} s: {problem}")
         if problem != before:
-            log.warning("database.waiting", address=address, problem=problem)
+            log.warning("database.waiting", address=where, problem=problem)
         time.sleep(0.5)
 
 
@@ -88,8 +90,7 @@ def _migrate(health: HealthService) -> None:
         return
     from app.database.migrations import upgrade_to_head  # noqa: PLC0415 — Alembic takes 0.3 s to import
 
-    # No timeout, because a migration may take long. Unlike libpq's own wait, signals interrupt this one.
-    extensions.set_wait_callback(extras.wait_select)
+    set_wait_callback(wait_as_long_as_it_takes)
     upgrade_to_head()
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
+from app.setting_bootstrap import BootstrapUsers
 from app.setting_types import (
     BaseUrl,
     Origins,
@@ -96,6 +97,7 @@ class SessionSettings(EnvironmentSettings):
 
 
 class AccountSettings(EnvironmentSettings):
+    bootstrap_users: BootstrapUsers = ()
     bcrypt_rounds: int = Field(default=12, ge=4, le=18)
     password_min_length: int = Field(default=MIN_PASSWORD_LENGTH, ge=1, le=256)
     password_blocklist: bool = True

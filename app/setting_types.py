@@ -7,14 +7,18 @@ from datetime import timedelta
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
+import psycopg2
+from psycopg2.extensions import make_dsn, parse_dsn
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
-from sqlalchemy.engine import make_url
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 MIN_SECRET_BYTES: Final = 32
 MIN_DISTINCT_BYTES: Final = 8  # `openssl rand -hex` gives fewer once in a million times
 _MAKE_ONE: Final = "try: openssl rand -hex 32"
+_DIALECT: Final = PGDialect_psycopg2()  # type: ignore[no-untyped-call] # the constructor is untyped
 _RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,4})([smh])")
 PATH_PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 _UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
@@ -88,13 +92,49 @@ def _base_url(value: str) -> str:
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
-    try:
-        url = make_url(value.get_secret_value())
-    except (ArgumentError, ValueError):
-        raise ValueError("looks like postgresql://user:password@host:5432/database") from None
-    if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg2"):
+    url = parse_postgres_url(value.get_secret_value().strip())
+    return SecretStr(url.render_as_string(hide_password=False))
+
+
+def parse_postgres_url(text: str) -> URL:
+    """A URL, for whichever driver it was written, or else libpq's own form (host=... dbname=...).
+
+    Raises ValueError, without a word of the password.
+    """
+    spelled = re.fullmatch(r"postgres(?:ql)?(?:\+[a-z0-9]+)?(://.*)", text, re.DOTALL)
+    if not text or ("://" in text and not spelled):
         raise ValueError("must begin with postgresql://")
-    return SecretStr(url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False))
+    try:
+        if spelled and "," not in spelled[1].split("?")[0].rpartition("@")[2]:
+            url = _with_sslmode(make_url(f"postgresql+psycopg2{spelled[1]}"))
+        else:
+            url = _from_libpq(f"postgresql{spelled[1]}" if spelled else text)
+        parameters = _DIALECT.create_connect_args(url)[1]
+    except (ArgumentError, ValueError, psycopg2.ProgrammingError):
+        raise ValueError("looks like postgresql://user:password@host:5432/database") from None
+    try:
+        make_dsn(**parameters)
+    except psycopg2.ProgrammingError as error:  # names a parameter that libpq does not know
+        raise ValueError(str(error).strip().removeprefix("invalid dsn: ")) from None
+    return url
+
+
+def _with_sslmode(url: URL) -> URL:
+    """`ssl` is asyncpg's word for it."""
+    if (ssl := url.query.get("ssl")) is None:
+        return url
+    mode = "require" if ssl == "true" else str(ssl)
+    return url.difference_update_query(["ssl"]).update_query_dict({"sslmode": mode})
+
+
+def _from_libpq(text: str) -> URL:
+    """With as many hosts as it has; SQLAlchemy knows several in the query alone, and a port for each."""
+    parts = parse_dsn(text)
+    user, password, name = (parts.pop(key, None) for key in ("user", "password", "dbname"))
+    hosts = parts.get("host", "").count(",") + 1
+    if hosts > 1 and "port" in parts and "," not in parts["port"]:
+        parts["port"] = ",".join([parts["port"]] * hosts)
+    return URL.create("postgresql+psycopg2", user, password, database=name, query=parts)
 
 
 def _random(value: SecretStr, info: ValidationInfo) -> SecretStr:

@@ -43,9 +43,9 @@ def test_the_document_has_the_operations_and_answers_of_the_design(document: dic
         "POST /api/v1/me/delete": (
             "delete_account", ["204", "400", "401", "403", "409", "413", "429", "500", "503"],
         ),
-        "GET /api/v1/me/sessions": ("list_sessions", ["200", "400", "401", "500", "503"]),
+        "GET /api/v1/me/sessions": ("list_sessions", ["200", "400", "401", "403", "500", "503"]),
         "DELETE /api/v1/me/sessions": ("end_other_sessions", ["204", "401", "403", "500", "503"]),
-        "GET /api/v1/me/sessions/ended": ("list_ended_sessions", ["200", "401", "500", "503"]),
+        "GET /api/v1/me/sessions/ended": ("list_ended_sessions", ["200", "401", "403", "500", "503"]),
         "DELETE /api/v1/me/sessions/{session_id}": (
             "end_session", ["204", "400", "401", "403", "404", "500", "503"],
         ),

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from psycopg2.extensions import make_dsn
+from sqlalchemy import Engine, create_engine, make_url, text
 
 from app.serve import GRACE_SECONDS
 from tests.support import (
@@ -23,6 +24,7 @@ from tests.support import (
     browser,
     eventually,
     look_into,
+    reserved_port,
     until_blocked,
 )
 from tests.support.siblings import Sibling
@@ -94,6 +96,21 @@ def test_a_database_that_accepts_and_says_nothing_is_given_up_with_a_word(
 
         assert started.ends() == 1
     assert "within 1 s: the database does not answer" in started.output
+
+
+def test_a_host_that_is_silent_or_refuses_leaves_the_others(
+    start_process: StartProcess, make_database: MakeDatabase
+) -> None:
+    """The first hosts of DATABASE_URL are those that failed, which a failover leaves as they are."""
+    url = make_url(make_database())
+    there = url.get_dialect()().create_connect_args(url)[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener, reserved_port() as refusing:
+        hosts = f"127.0.0.1,127.0.0.1,{there.pop('host')}"
+        ports = f"{listener.getsockname()[1]},{refusing},{there.pop('port', '')}"
+        dsn = make_dsn(**there, host=hosts, port=ports, target_session_attrs="read-write")
+        started = start_process(dsn)
+
+        assert started.serves().register().status_code == 201
 
 
 def test_bad_settings_end_the_start_at_once_however_many_workers(start_process: StartProcess) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import create_engine
 
 from app import devdb
 from app.config import Settings, load_settings
@@ -200,12 +201,66 @@ def test_what_is_no_origin_is_refused(given: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["postgres://u@h/d", "postgresql://u@h/d", "postgresql+psycopg2://u@h/d"],
+    [
+        *("postgres://u@h/d", "postgresql://u@h/d", "postgresql+psycopg2://u@h/d", " postgresql://u@h/d\n"),
+        *("postgresql+asyncpg://u@h/d", "postgresql+psycopg://u@h/d"),
+    ],
 )
 def test_every_spelling_of_a_postgres_url_uses_psycopg2(given: str) -> None:
     settings = make_settings(database_url=given)
 
     assert settings.database_url.get_secret_value() == "postgresql+psycopg2://u@h/d"
+
+
+@pytest.mark.parametrize(
+    ("given", "parameters"),
+    [
+        ("postgresql://u:p,w@h/d", {"host": "h", "dbname": "d", "user": "u", "password": "p,w"}),
+        (
+            "postgresql+asyncpg://u:p%40w@h1,h2:5433/d?target_session_attrs=read-write",
+            {
+                "host": "h1,h2",
+                "port": ",5433",
+                "dbname": "d",
+                "user": "u",
+                "password": "p@w",
+                "target_session_attrs": "read-write",
+            },
+        ),
+        ("postgresql://h1:1,[::1]:2/d", {"host": "h1,::1", "port": "1,2", "dbname": "d"}),
+        (
+            "postgresql+asyncpg://u@/d?host=h1:1&host=h2:2",
+            {"host": "h1,h2", "port": "1,2", "dbname": "d", "user": "u"},
+        ),
+        ("host=h1,h2 port=7 dbname='d e'", {"host": "h1,h2", "port": "7,7", "dbname": "d e"}),
+        ("postgresql+asyncpg://h/d?ssl=require", {"host": "h", "dbname": "d", "sslmode": "require"}),
+        ("postgresql+asyncpg://h/d?ssl=true", {"host": "h", "dbname": "d", "sslmode": "require"}),
+    ],
+)
+def test_a_database_is_named_as_libpq_or_another_driver_names_it(
+    given: str, parameters: dict[str, str]
+) -> None:
+    engine = create_engine(make_settings(database_url=given).database_url.get_secret_value())
+
+    assert engine.dialect.create_connect_args(engine.url)[1] == parameters
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("postgresql://u:hidden@h/d?schema=public", 'invalid connection option "schema"'),
+        ("postgresql://u:hidden@h:port/d", "looks like postgresql://"),
+        ("postgresql://u:hidden%@h1,h2/d", "looks like postgresql://"),
+        ("hidden", "looks like postgresql://"),
+        (" ", "must begin with postgresql://"),
+    ],
+)
+def test_a_database_that_cannot_be_meant_is_refused_without_its_password(given: str, reason: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        make_settings(database_url=given)
+
+    assert reason in str(refused.value)
+    assert "hidden" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

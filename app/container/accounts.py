@@ -5,6 +5,7 @@ from app.container.protection import ProtectionServices
 from app.services.accounts.admin import AdminService
 from app.services.accounts.admin_actions import AdminActions
 from app.services.accounts.admin_refusals import AdminRefusals
+from app.services.accounts.bootstrap import BootstrapService
 from app.services.accounts.deletion import DeletionService
 from app.services.accounts.imports import ImportService
 from app.services.accounts.profile import ProfileService
@@ -50,6 +51,11 @@ class AccountServices(ProtectionServices):
     @cached_property
     def admin_refusals(self) -> AdminRefusals:
         return AdminRefusals(self._db, self.audit, self.clock)
+
+    @cached_property
+    def bootstrap(self) -> BootstrapService:
+        users = self.settings.bootstrap_users
+        return BootstrapService(self._db, self.registration, self._policy, self.audit, users)
 
     @cached_property
     def imports(self) -> ImportService:

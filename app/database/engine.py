@@ -1,22 +1,20 @@
 """Creates, pools and checks connections to PostgreSQL."""
 
-import asyncio
 import select
 from typing import Any, Final, cast
 
 import psycopg2
-import structlog
 from psycopg2.extensions import set_wait_callback
 from sqlalchemy import URL, Engine, create_engine, event
-from sqlalchemy.engine import Dialect, ExceptionContext, make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
 
 from app.database import waiting
+from app.database.connecting import Connector
 from app.database.failures import FAILOVERS, sqlstate
-from app.greenlets import await_, in_greenlet
 from app.telemetry.labels import SQLSTATE_CLASSES
 from app.telemetry.metrics import DatabaseMetrics
 
@@ -28,8 +26,6 @@ SERVER_TIMEOUTS: Final = {
     "statement_timeout": f"{waiting.STATEMENT_TIMEOUT_SECONDS}s",
     "lock_timeout": "3s",
 }
-
-log = structlog.get_logger(__name__)
 
 
 class EventLoopPool(QueuePool):
@@ -81,7 +77,7 @@ def connect(url: str, *, size: int = POOL_SIZE, pool: type[QueuePool] = QueuePoo
         connect_args=_connect_args(parsed),
     )
     set_wait_callback(waiting.wait_for_server)
-    event.listen(engine, "do_connect", _Connector())
+    event.listen(engine, "do_connect", Connector())
     event.listen(engine, "handle_error", _drop_pool_on_failover)
     event.listen(engine, "checkin", _mark_idle)
     event.listen(engine, "checkout", _discard_closed_connection)
@@ -129,37 +125,6 @@ def _count(error: BaseException | None, metrics: DatabaseMetrics) -> None:
         state = sqlstate(error)
         known = state[:2] if state and state[:2] in SQLSTATE_CLASSES else "other"
         metrics.errors.labels(known if state else "none").inc()
-
-
-class _Connector:
-    """Opens the connections of an engine.
-
-    PgBouncer refuses the startup parameter `options`. The connections then go without it, and the timeouts
-    of the database role apply.
-    """
-
-    def __init__(self) -> None:
-        self._with_options = True
-
-    def __call__(
-        self, dialect: Dialect, _record: ConnectionPoolEntry, args: list[Any], parameters: dict[str, Any]
-    ) -> DBAPIConnection:
-        if self._with_options:
-            try:
-                return _open(dialect, args, parameters)
-            except psycopg2.OperationalError as error:
-                if "unsupported startup parameter" not in str(error):
-                    raise
-            log.warning("database.options_refused", reason="a pooler: the timeouts of the role apply")
-            self._with_options = False
-        return _open(dialect, args, {name: parameters[name] for name in parameters if name != "options"})
-
-
-def _open(dialect: Dialect, args: list[Any], parameters: dict[str, Any]) -> DBAPIConnection:
-    """In a greenlet on a thread: libpq resolves the host name synchronously, which would block the loop."""
-    if not in_greenlet():
-        return dialect.connect(*args, **parameters)
-    return await_(asyncio.to_thread(dialect.connect, *args, **parameters))
 
 
 def _drop_pool_on_failover(context: ExceptionContext) -> None:

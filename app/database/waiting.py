@@ -6,6 +6,7 @@ from typing import Final
 
 import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_SETUP, connection
+from psycopg2.extras import wait_select
 
 from app.greenlets import await_, in_greenlet
 
@@ -31,6 +32,14 @@ def wait_for_server(connection: connection) -> None:
         direction = select.POLLIN if state == POLL_READ else select.POLLOUT
         if not wait(connection.fileno(), direction, seconds):
             raise ServerSilent("the database does not answer")
+
+
+def wait_as_long_as_it_takes(connection: connection) -> None:
+    """A wait callback for migrations. Unlike libpq's own wait, signals interrupt it."""
+    if connection.status == STATUS_SETUP:
+        wait_for_server(connection)
+    else:
+        wait_select(connection)
 
 
 def is_ready(descriptor: int, direction: int, seconds: float) -> bool:

@@ -73,6 +73,15 @@ async def _current_actor(request: Request, user: CurrentUser, claims: AccessToke
 CurrentActor = Annotated[UserActor, Depends(_current_actor)]
 
 
+async def _no_guest(user: CurrentUser) -> None:
+    """Guests share one account, so none of them changes it for the others. Raises Forbidden."""
+    if user.role == Role.GUEST:
+        raise Forbidden
+
+
+NoGuest = Depends(_no_guest)
+
+
 async def _current_admin(request: Request, user: CurrentUser, actor: CurrentActor) -> UserActor:
     """Checks the role in the database, because the role in the token may be outdated. Raises Forbidden."""
     if user.role != Role.ADMIN:

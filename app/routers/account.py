@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.errors import (
     CrossSiteRequest,
+    Forbidden,
     InvalidCredentials,
     InvalidInput,
     LastAdmin,
@@ -12,7 +13,7 @@ from app.errors import (
     PayloadTooLarge,
     TooManyRequests,
 )
-from app.http.authentication import AccessToken, CameByCookie, CurrentActor, CurrentUser, SignedIn
+from app.http.authentication import AccessToken, CameByCookie, CurrentActor, CurrentUser, NoGuest, SignedIn
 from app.http.dependencies import (
     AccountClosureServiceDep,
     AuthCookiesDep,
@@ -28,7 +29,11 @@ from app.schemas.sessions import EndedSessionOut, SessionOut, TokenPairOut
 from app.schemas.users import PasswordChange, PasswordProof
 from app.services.protection.password_policy import NewPassword
 
-router = APIRouter(prefix="/api/v1/me", tags=["my account"], route_class=Route, dependencies=[SignedIn])
+_MINE = (*SIGNED_IN, Forbidden)
+
+router = APIRouter(
+    prefix="/api/v1/me", tags=["my account"], route_class=Route, dependencies=[SignedIn, NoGuest]
+)
 
 
 @router.put(
@@ -38,7 +43,7 @@ router = APIRouter(prefix="/api/v1/me", tags=["my account"], route_class=Route, 
     responses={
         204: {"description": "Changed, with an access token that belongs to no session"},
         **responses(
-            *SIGNED_IN,
+            *_MINE,
             InvalidInput,
             PasswordTooCommon,
             InvalidCredentials,
@@ -66,7 +71,7 @@ def change_password(
     status_code=204,
     summary="Delete my account",
     responses=responses(
-        *SIGNED_IN,
+        *_MINE,
         InvalidInput,
         InvalidCredentials,
         CrossSiteRequest,
@@ -88,7 +93,7 @@ def delete_account(
 @router.get(
     "/sessions",
     summary="My sessions",
-    responses={200: {"headers": LINK}, **responses(*SIGNED_IN, InvalidInput)},
+    responses={200: {"headers": LINK}, **responses(*_MINE, InvalidInput)},
 )
 def list_sessions(
     user: CurrentUser,
@@ -105,7 +110,7 @@ def list_sessions(
     return [each.model_copy(update={"current": each.id == claims.session_id}) for each in found]
 
 
-@router.get("/sessions/ended", summary="Why was I signed out?", responses=responses(*SIGNED_IN))
+@router.get("/sessions/ended", summary="Why was I signed out?", responses=responses(*_MINE))
 def list_ended_sessions(user: CurrentUser, sessions: SessionServiceDep) -> list[EndedSessionOut]:
     """The last 20 revoked sessions with the reason, for `REVOKED_SESSION_RETENTION_DAYS`."""
     return [EndedSessionOut.model_validate(row) for row in sessions.list_ended(user.id)]
@@ -115,7 +120,7 @@ def list_ended_sessions(user: CurrentUser, sessions: SessionServiceDep) -> list[
     "/sessions/{session_id}",
     status_code=204,
     summary="End one of my sessions",
-    responses=responses(*SIGNED_IN, InvalidInput, CrossSiteRequest, NotFound),
+    responses=responses(*_MINE, InvalidInput, CrossSiteRequest, NotFound),
 )
 def end_session(
     session_id: UUID,
@@ -136,7 +141,7 @@ def end_session(
     "/sessions",
     status_code=204,
     summary="End my other sessions",
-    responses=responses(*SIGNED_IN, CrossSiteRequest),
+    responses=responses(*_MINE, CrossSiteRequest),
 )
 def end_other_sessions(user: CurrentActor, claims: AccessToken, revocation: RevocationServiceDep) -> None:
     revocation.log_out_of_others(user, claims.session_id)

@@ -9,11 +9,10 @@ from typing import Any, Final
 from app.models.users import Role
 from app.security.emails import normalize_email
 from app.services.protection.hashing import HashingPool
+from app.setting_bootstrap import HIGHEST_ID
 
 REQUIRED_COLUMNS: Final = ("email", "hashed_password")
 COLUMNS: Final = (*REQUIRED_COLUMNS, "role", "id", "created_at", "is_active")
-# JavaScript reads whole numbers up to 2**53 - 1, and users who register later get higher ids.
-HIGHEST_ID: Final = 2**52
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BOOLEANS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import structlog
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.clock import Clock
@@ -15,6 +15,7 @@ from app.models import AuditEvent, User
 from app.models.audit import AuditEventName
 from app.models.users import Role
 from app.services.accounts.import_rows import RowReader, check_columns, text_of
+from app.services.accounts.kept_ids import let_nobody_register, move_sequence_past
 from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
 from app.telemetry.metrics import AccountMetrics
@@ -26,13 +27,6 @@ _INSERT: Final = (
     insert(User).on_conflict_do_nothing().returning(User.id, User.email, sort_by_parameter_order=False)
 )
 _RECORD: Final = insert(AuditEvent)
-# Whoever registers meanwhile waits: they could get an id that comes later in the file.
-_LET_NOBODY_REGISTER: Final = text("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE")
-_MOVE_SEQUENCE: Final = text("""
-    SELECT setval(sequence, :highest)
-    FROM (SELECT pg_get_serial_sequence('users', 'id')::regclass AS sequence) AS ids
-    WHERE coalesce(pg_sequence_last_value(sequence), 0) < :highest
-""")
 
 Row = tuple[int, Mapping[Any, object]]
 """Its line, and its values by column."""
@@ -79,7 +73,7 @@ class ImportService:
         report, lines = Report(), iter(rows)
         with self.db.transaction() as transaction:
             if "id" in columns:
-                transaction.execute(_LET_NOBODY_REGISTER)
+                let_nobody_register(transaction)
             while batch := list(islice(lines, _BATCH)):
                 self._import(transaction, list(self._usable(columns, batch, report)), report)
             if report.skipped and not keep_going:
@@ -87,7 +81,7 @@ class ImportService:
             if dry_run or (report.skipped and not keep_going):
                 raise ImportRefused(report)
             if "id" in columns:
-                transaction.execute(_MOVE_SEQUENCE, {"highest": report.highest_id})
+                move_sequence_past(transaction, report.highest_id)
             transaction.after_commit(lambda: self._report(report))
         return report
 

@@ -76,13 +76,25 @@ class RegistrationService:
             transaction.after_commit(lambda: self._report(account.id))
         return account
 
-    def insert(self, transaction: Transaction, email: str, hashed_password: str, role: Role) -> Account:
-        """Raises EmailTaken."""
+    def hash_unchecked(self, password: str) -> str:
+        """For a password that is taken as it is."""
+        return self._hash(password, Client(None, None))
+
+    def insert(
+        self,
+        transaction: Transaction,
+        email: str,
+        hashed_password: str,
+        role: Role,
+        user_id: int | None = None,
+    ) -> Account:
+        """Raises EmailTaken. An id that is given must be free."""
         values = {
             "email": email,
             "hashed_password": hashed_password,
             "role": role,
             "created_at": self.clock(),
+            **({} if user_id is None else {"id": user_id}),
         }
         try:
             account = Account._make(transaction.execute(_INSERT, values)[0])

@@ -7,14 +7,15 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ARRAY, DateTime, Row, Uuid, any_, bindparam, case, or_, update
+from sqlalchemy import ARRAY, Boolean, DateTime, Row, Uuid, any_, bindparam, case, exists, or_, update
 
 from app.clock import Clock
 from app.database.transactions import Database, Transaction, retry_conflicts
 from app.errors import NotFound
-from app.models import LoginSession
+from app.models import LoginSession, User
 from app.models.audit import AuditEventName
 from app.models.sessions import RevocationReason, is_live
+from app.models.users import Role
 from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.audit import Actor, Anonymous, AuditService, Client, UserActor
 from app.telemetry.metrics import SessionMetrics
@@ -32,6 +33,11 @@ _REVOKE: Final = (
         *is_live(),
         or_(_only.is_(None), LoginSession.id == any_(_only)),
         or_(_keep.is_(None), LoginSession.id != _keep),
+        or_(
+            bindparam("of_guests_too", type_=Boolean),
+            LoginSession.id == _current,
+            ~exists().where(User.id == LoginSession.user_id, User.role == Role.GUEST),
+        ),
     )
     .values(
         revoked_at=bindparam("now", type_=DateTime(timezone=True)),
@@ -47,6 +53,7 @@ class Revocation(NamedTuple):
     """Selects live sessions of a user: all, `only` some, or all except the one to `keep`.
 
     `current` is the session that the user logs out of: its reason is always `logout`, not `reason`.
+    Without `of_guests_too` only that one is selected where guests share the account.
     """
 
     actor: Actor
@@ -55,6 +62,7 @@ class Revocation(NamedTuple):
     only: Sequence[UUID] | None = None
     keep: UUID | None = None
     current: UUID | None = None
+    of_guests_too: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +74,11 @@ class RevocationService:
     metrics: SessionMetrics
 
     def log_out(self, user_id: int, session_id: UUID | None, client: Client, *, everywhere: bool) -> None:
-        """Revoke this session or, if `everywhere`, all sessions of the user."""
+        """Revoke this session or, if `everywhere`, all sessions of the user, unless that is a guest."""
         actor = UserActor(user_id, client)
         if everywhere:
-            self.revoke(Revocation(actor, user_id, RevocationReason.LOGOUT_ALL, current=session_id))
+            reason = RevocationReason.LOGOUT_ALL
+            self.revoke(Revocation(actor, user_id, reason, current=session_id, of_guests_too=False))
         elif session_id is not None:
             self.revoke(Revocation(actor, user_id, RevocationReason.LOGOUT, only=[session_id]))
 
@@ -113,6 +122,7 @@ class RevocationService:
             "only": revocation.only,
             "keep": revocation.keep,
             "current": revocation.current,
+            "of_guests_too": revocation.of_guests_too,
         }
         revoked = transaction.execute(_REVOKE, parameters)
         if revoked:
