@@ -10,7 +10,7 @@ from typing import Any
 import bcrypt
 import httpx
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 
 from tests.support import PASSWORD, MakeService, patient
 from tests.support.commands import Ended, run_command
@@ -194,6 +194,24 @@ def test_who_registers_during_an_import_gets_none_of_its_ids(
     assert registrations[0].result().json()["id"] == 2001
 
 
+def test_an_imported_email_is_verified_unless_the_file_says_otherwise(
+    run: RunCommand, fresh_database: Engine, tmp_path: Path
+) -> None:
+    header = "email,hashed_password,email_verified"
+    says = write(tmp_path / "1.csv", f"ada@b.example,{HASH},f", f"bob@b.example,{HASH},t", header=header)
+    silent = write(tmp_path / "2.csv", "eve@b.example,", header="email,hashed_password")
+    assert [run("users", "import", file).returncode for file in (says, silent)] == [0, 0]
+
+    with fresh_database.connect() as connection:
+        query = text("SELECT email, email_verified_at IS NOT NULL, hashed_password IS NULL FROM users")
+        found = {email: (verified, empty) for email, verified, empty in connection.execute(query)}
+    assert found == {
+        "ada@b.example": (False, False),
+        "bob@b.example": (True, False),
+        "eve@b.example": (True, True),
+    }
+
+
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
@@ -210,6 +228,7 @@ def test_who_registers_during_an_import_gets_none_of_its_ids(
         ("created_at", "0001-01-01T00:00:00+14:00", "created_at is before 1970 or in the future"),
         ("is_active", "", "is_active is neither true nor false"),
         ("is_active", "maybe", "is_active is neither true nor false"),
+        ("email_verified", "", "email_verified is neither true nor false"),
         ("role", "", "role is none of user, admin, guest"),
     ],
 )

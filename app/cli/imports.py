@@ -23,7 +23,7 @@ def import_users(
 ) -> None:
     """Import accounts from a CSV file, whose first line names its columns.
 
-    Columns are email,hashed_password and, where wanted, role,id,created_at,is_active.
+    Columns are email,hashed_password and, where wanted, role,id,created_at,is_active,email_verified.
     Hashes are bcrypt ($2b$...) or our own format; users keep their passwords.
     Without --keep-going, all rows are imported or none. The exit status is 1 if a row was not imported.
     """

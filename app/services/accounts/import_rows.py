@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from app.models.users import Role
@@ -12,7 +13,7 @@ from app.services.protection.hashing import HashingPool
 from app.setting_bootstrap import HIGHEST_ID
 
 REQUIRED_COLUMNS: Final = ("email", "hashed_password")
-COLUMNS: Final = (*REQUIRED_COLUMNS, "role", "id", "created_at", "is_active")
+COLUMNS: Final = (*REQUIRED_COLUMNS, "role", "id", "created_at", "is_active", "email_verified")
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BOOLEANS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
@@ -38,9 +39,10 @@ class RowReader:
     now: datetime
 
     def read(self, columns: Collection[str], row: Mapping[Any, object]) -> dict[str, Any]:
-        """The values of a new user. Each column has a value in every row. Raises ValueError with the reason.
+        """The values of a new user. Raises ValueError with the reason.
 
-        Values are text, or what PostgreSQL gives for another project's columns.
+        Each column but the password has a value in every row. Values are text, or what PostgreSQL gives for
+        another project's columns.
         """
         if None in row:
             raise ValueError("has more fields than the first line; one with a comma in it needs quotes")
@@ -50,12 +52,17 @@ class RowReader:
             "role": _role,
             "id": _id,
             "created_at": self._time,
-            "is_active": _boolean,
+            "is_active": partial(_boolean, "is_active"),
+            "email_verified": partial(_boolean, "email_verified"),
         }
         user = {name: readers[name](text_of(row, name)) for name in COLUMNS if name in columns}
-        return {"created_at": self.now} | user
+        verified = user.pop("email_verified", True)
+        return {"created_at": self.now, "email_verified_at": self.now if verified else None} | user
 
-    def _hash(self, text: str) -> str:
+    def _hash(self, text: str) -> str | None:
+        """None for who has no password, as they came by another way."""
+        if not text:
+            return None
         if problem := self.hashing.problem_with(text):
             raise ValueError(f"hashed_password {problem}")
         return text
@@ -90,7 +97,7 @@ def _id(text: str) -> int:
     return int(text)
 
 
-def _boolean(text: str) -> bool:
+def _boolean(column: str, text: str) -> bool:
     if (value := _BOOLEANS.get(text.lower())) is None:
-        raise ValueError("is_active is neither true nor false")
+        raise ValueError(f"{column} is neither true nor false")
     return value
