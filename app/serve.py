@@ -21,6 +21,7 @@ from app.database.failures import describe
 from app.database.revisions import known_revisions
 from app.database.transactions import Database
 from app.database.waiting import wait_as_long_as_it_takes
+from app.foreign_settings import foreign_settings
 from app.http.connections import raise_file_limit
 from app.services.delivery.mail_templates import check_overrides
 from app.services.operations.health import HealthService
@@ -40,6 +41,8 @@ def main(options: list[str]) -> NoReturn:
     # Process 1 of a container receives only signals that it has a handler for.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     configure_logging(level=settings.log_level, json=settings.json_logs)
+    if foreign := foreign_settings(settings):
+        log.warning("settings.foreign", ours=foreign)
     check_overrides(settings.mail_templates)  # here too: a worker that fails is started again and again
     if settings.web_concurrency > 1:
         workers.join().leave()  # checks the shared folder before any worker starts

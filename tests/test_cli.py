@@ -115,6 +115,17 @@ def test_what_weakens_a_deployment_is_a_warning_of_the_doctor(
     assert word in unsound["text"]
 
 
+def test_to_the_doctor_a_setting_of_another_project_is_a_warning(sound_database_url: str) -> None:
+    foreign = {"ALLOWED_ORIGINS": "https://hidden.example.com", "BCRYPT_ROUNDS": "12", "JWT_SECRET_KEY": "x"}
+
+    result = run_command(sound_database_url, "doctor", "--json", **(SOUND | foreign))
+
+    (unsound,) = [each for each in json.loads(result.stdout) if each["verdict"] != "ok"]
+    assert (
+        unsound["text"] == "ALLOWED_ORIGINS is none of this service's: set CORS_ORIGINS"
+    )  # JWT_SECRET is set
+
+
 @pytest.mark.parametrize(
     ("settings", "subject"),
     [

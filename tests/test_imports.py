@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event, text
 
-from tests.support import PASSWORD, MakeService, patient
+from tests.support import NOWHERE, PASSWORD, MakeDatabase, MakeService, look_into, patient
 from tests.support.commands import Ended, run_command
 
 RunCommand = Callable[..., Ended]
@@ -265,3 +265,73 @@ def test_a_dry_run_imports_nothing(
     assert (result.returncode, result.stdout) == (0, "1 users would be imported, 0 rows skipped.\n")
     assert run("users", "list").stdout == ""
     assert start_service(database_url=fresh_database_url).register().json()["id"] < 99
+
+
+@pytest.fixture
+def django(make_database: MakeDatabase) -> str:
+    """The URL of a database with users of another project."""
+    url = make_database()
+    engine = look_into(url)
+    with engine.connect() as connection:
+        for statement in (
+            "CREATE SCHEMA app",
+            """CREATE TABLE app."user" (pk int, mail text, "Password" bytea, active bool,
+                joined timestamptz, superuser bool)""",
+            f"""INSERT INTO app."user" VALUES
+                (30, 'Ada@example.com', '{HASH}'::text::bytea, true, '2020-02-29 10:00+02', true),
+                (31, 'bob@example.com', '{HASH}'::text::bytea, false, '2020-02-29 10:00+02', false)""",
+            """CREATE VIEW moving AS
+                SELECT *, CASE WHEN superuser THEN 'admin' ELSE 'user' END AS role FROM app."user" """,
+        ):
+            connection.execute(text(statement))
+    engine.dispose()
+    return url
+
+
+MAP = "id=pk,email=mail,hashed_password=Password,is_active=active,created_at=joined"
+
+
+def test_users_are_copied_from_another_database(run: RunCommand, django: str) -> None:
+    copy = ("migrate-from", "--url", django.replace("+psycopg2", "+asyncpg"))
+
+    tried = run(*copy, "--table", "app.user", "--map", MAP, "--dry-run")
+    assert (tried.returncode, tried.stdout) == (0, "2 users would be imported, 0 rows skipped.\n")
+    assert run("users", "list").stdout == ""
+    result = run(*copy, "--table", "moving", "--map", f"{MAP},role=role")
+
+    assert (result.returncode, result.stdout) == (0, "2 users imported, 0 rows skipped.\n"), result.stderr
+    ada, bob = json.loads(run("users", "list", "--json").stdout)
+    assert ada == {
+        "id": 30,
+        "email": "ada@example.com",
+        "role": "admin",
+        "is_active": True,
+        "created_at": "2020-02-29T08:00:00Z",
+    }
+    assert (bob["id"], bob["role"], bob["is_active"]) == (31, "user", False)
+    again = run(*copy, "--table", "app.user", "--map", MAP, "--keep-going")
+    assert (again.returncode, again.stdout) == (1, "0 users imported, 2 rows skipped.\n")
+    assert "row 2: bob@example.com: registered, or twice in the file\n" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--map", "email=mail"], "no column hashed_password"),
+        (["--map", f"{MAP},name=name"], "unknown column name"),
+        (["--map", "email,hashed_password"], "looks like email=mail"),
+        (["--map", MAP, "--url", "mysql://u:hidden@h/d"], "must begin with postgresql://"),
+        (["--map", MAP, "--url", NOWHERE], "The other database: "),
+        (["--map", MAP, "--table", "nothing"], 'relation "nothing" does not exist'),
+        (["--map", f"{MAP},role=rôle", "--table", "app.user"], "does not exist"),
+    ],
+)
+def test_a_copy_that_cannot_be_made_says_why(
+    database_url: str, django: str, arguments: list[str], word: str
+) -> None:
+    result = run_command(database_url, "migrate-from", *arguments, MIGRATE_FROM_URL=django)
+
+    assert result.returncode in (1, 2)
+    assert word in " ".join(result.stderr.replace("│", "").split())
+    assert "hidden" not in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,5 +1,6 @@
 """The start in production: it waits, migrates, becomes the server, and ends without dropping anybody."""
 
+import json
 import os
 import re
 import signal
@@ -135,6 +136,16 @@ def test_a_broken_mail_template_ends_the_start_at_once_however_many_workers(
         "The settings are not usable:",
         "MAIL_TEMPLATES: de/invitation.txt: 'lnk' is undefined (line 3)",
     ]
+
+
+def test_settings_of_another_project_are_one_line_of_the_log(start_process: StartProcess) -> None:
+    foreign = {"ALGORITHM": "HS512", "JWT_SECRET_KEY": "hidden", "ALLOWED_ORIGINS": ""}
+    started = start_process(NOWHERE, DATABASE_WAIT_SECONDS="0", WEB_CONCURRENCY="2", **foreign)
+
+    assert started.ends() == 1
+    (line,) = [json.loads(line) for line in started.output.splitlines() if "settings.foreign" in line]
+    assert line["ours"] == {"ALGORITHM": "JWT_ALGORITHM", "JWT_SECRET_KEY": "JWT_SECRET"}
+    assert "hidden" not in started.output
 
 
 def test_sigterm_ends_the_wait_for_a_database(start_process: StartProcess, own_server: OwnServer) -> None:

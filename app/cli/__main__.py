@@ -1,6 +1,6 @@
 import typer
 
-from app.cli import doctor, keys, mail, services, sessions, users
+from app.cli import doctor, imports, keys, mail, services, sessions, users
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -9,6 +9,7 @@ cli = typer.Typer(
     help="Commands for operators. They work while the service runs.",
 )
 cli.command()(doctor.doctor)
+cli.command()(imports.migrate_from)
 cli.add_typer(users.commands, name="users", help="Accounts.")
 cli.add_typer(sessions.commands, name="sessions", help="Login sessions.")
 cli.add_typer(services.commands, name="services", help="Tokens of sibling services and scrapers.")

@@ -1,5 +1,5 @@
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -7,8 +7,10 @@ from typing import Annotated, TextIO
 import typer
 
 from app.cli.running import AsJson, open_container, say, show
-from app.services.accounts.import_rows import UnusableColumns
-from app.services.accounts.imports import ImportRefused, Report
+from app.services.accounts.foreign_table import ForeignDatabaseFailed, ForeignTable, open_foreign_table
+from app.services.accounts.import_rows import UnusableColumns, check_columns
+from app.services.accounts.imports import ImportRefused, Report, Row
+from app.setting_types import parse_postgres_url
 
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Import what is usable, and skip the rest.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be imported, and import nothing.")]
@@ -45,6 +47,32 @@ def import_users(
     show_report(report, dry_run=dry_run, as_json=as_json)
 
 
+def migrate_from(
+    *,
+    url: Annotated[str, typer.Option(envvar="MIGRATE_FROM_URL", help="postgresql://user:password@host/name")],
+    table: Annotated[str, typer.Option(help="A table or view, such as users or auth.users.")] = "users",
+    columns: Annotated[str, typer.Option("--map", help="Our columns, and theirs: email=mail,id=id")],
+    keep_going: KeepGoing = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy accounts from a table of another PostgreSQL database, by the rules of `users import`.
+
+    A password in MIGRATE_FROM_URL is not in the process list, as one in --url is.
+    """
+    mapping = _mapping(columns)
+    with open_container() as container:
+        try:
+            with open_foreign_table(_parsed(url), table, mapping) as source:
+                rows = _with_progress(source, progress=not as_json)
+                report = run_import(
+                    lambda: container.imports.run(mapping, rows, keep_going=keep_going, dry_run=dry_run)
+                )
+        except ForeignDatabaseFailed as error:
+            raise SystemExit(f"The other database: {error}; nothing was imported.") from None
+    show_report(report, unit="row", dry_run=dry_run, as_json=as_json)
+
+
 def run_import(work: Callable[[], Report]) -> Report:
     try:
         return work()
@@ -52,12 +80,12 @@ def run_import(work: Callable[[], Report]) -> Report:
         return refused.report
 
 
-def show_report(report: Report, *, dry_run: bool, as_json: bool) -> None:
+def show_report(report: Report, *, unit: str = "line", dry_run: bool, as_json: bool) -> None:
     """Raises typer.Exit, with status 1 if a row was skipped."""
     skipped = [each._asdict() for each in report.skipped]
     if not as_json:
         for each in report.skipped:
-            say(f"line {each.line}: {each.email}: {each.reason}", err=True)
+            say(f"{unit} {each.line}: {each.email}: {each.reason}", err=True)
     verb = "would be imported" if dry_run else "imported"
     text = f"{report.imported} users {verb}, {len(skipped)} rows skipped."
     show({"imported": report.imported, "skipped": skipped}, text, as_json=as_json)
@@ -75,4 +103,32 @@ def _reading(file: Path, *, progress: bool) -> AbstractContextManager[TextIO]:
         description=file.name,
         console=console.Console(stderr=True),
         disable=not progress,
+    )
+
+
+def _mapping(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    mapping = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+    if len(mapping) < len(pairs) or not all(mapping.values()):
+        raise typer.BadParameter("looks like email=mail,hashed_password=password", param_hint="--map")
+    try:
+        check_columns(mapping)
+    except UnusableColumns as error:
+        raise typer.BadParameter(str(error), param_hint="--map") from None
+    return mapping
+
+
+def _parsed(url: str) -> str:
+    try:
+        return parse_postgres_url(url).render_as_string(hide_password=False)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from None
+
+
+def _with_progress(source: ForeignTable, *, progress: bool) -> Iterator[Row]:
+    from rich import console, progress as bar  # noqa: I001, PLC0415 — only this command needs it
+
+    stderr = console.Console(stderr=True)
+    return iter(
+        bar.track(source.rows(), source.table.name, source.count(), console=stderr, disable=not progress)
     )

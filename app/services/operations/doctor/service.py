@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from app.clock import Clock
 from app.config import Settings
 from app.database.transactions import Database
+from app.foreign_settings import foreign_settings
 from app.services.operations.doctor.database import DatabaseChecks
-from app.services.operations.doctor.findings import Finding, ok
+from app.services.operations.doctor.findings import Finding, ok, warning
 from app.services.operations.doctor.strength import check_strength
 from app.services.operations.doctor.surroundings import check_surroundings
 from app.services.operations.health import HealthService
@@ -21,6 +22,8 @@ class DoctorService:
 
     def examine(self) -> Iterator[Finding]:
         yield ok("settings", f"usable; ENVIRONMENT is {self.settings.environment}")
+        for theirs, ours in foreign_settings(self.settings).items():
+            yield warning("settings", f"{theirs} is none of this service's: set {ours}")
         yield from check_strength(self.settings)
         checks = DatabaseChecks(self.settings, self.db, self.health, self.clock, self.examine_tables)
         yield from checks.examine()
