@@ -1,5 +1,7 @@
 """Builds the web application from the settings."""
 
+from typing import Final
+
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.responses import RedirectResponse
@@ -21,6 +23,8 @@ from app.telemetry import workers
 from app.telemetry.logs import configure_logging
 from app.telemetry.traces import configure_traces, trace_statements
 
+_PLANS: Final = plan_routes(ROUTERS)
+
 
 def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     """Opens no connection: the application also starts while the database is down."""
@@ -37,7 +41,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     for engine in container.resources.engines if endpoint else ():
         trace_statements(engine)
     connections = _connections(settings, container)
-    plans = plan_routes(ROUTERS) if endpoint is None else {}  # tracing needs FastAPI's own routing
+    plans = _PLANS if endpoint is None else {}  # tracing needs FastAPI's own routing
     app = FastAPIOffline(
         title="Kanban Auth Service",
         version=VERSION,

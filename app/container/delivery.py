@@ -18,7 +18,6 @@ from app.services.delivery.mail_templates import MailTemplates
 from app.services.delivery.mailer import Mailer
 from app.services.delivery.outbox import Outbox
 from app.services.delivery.revocations import RevocationFeed
-from app.services.delivery.smtp import SmtpTransport
 from app.services.operations.doctor import Finding
 
 _DEVELOPMENT_URL: Final = "http://localhost:8000"
@@ -59,6 +58,8 @@ class DeliveryServices(OperationsServices):
     def mail_transport(self) -> Transport | None:
         """None where there is no mail: in production without SMTP_URL."""
         if self.settings.smtp_url is not None:
+            from app.services.delivery.smtp import SmtpTransport  # noqa: PLC0415 — aiosmtplib takes 1 MiB
+
             return SmtpTransport(self.settings.smtp_url)
         return self.mail_folder
 

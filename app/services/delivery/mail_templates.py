@@ -12,23 +12,15 @@ from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Final, NamedTuple
-
-from jinja2 import (
-    ChoiceLoader,
-    Environment,
-    FileSystemLoader,
-    StrictUndefined,
-    TemplateError,
-    TemplateRuntimeError,
-    TemplateSyntaxError,
-    select_autoescape,
-)
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from app.errors import UnusableMailTemplate
 from app.services.delivery.languages import LANGUAGES
 from app.services.delivery.user_agents import browser_and_system
 from app.services.operations.audit import Client
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _FILES: Final = Path(__file__).parents[2] / "templates" / "mail"
 _SUBJECT: Final = "Subject: "
@@ -75,14 +67,14 @@ class MailTemplates:
     def render(self, name: str, language: str, **context: Any) -> RenderedMail:
         """`name` is one of `MAILS`, which shows the context, and `language` one of `LANGUAGES`.
 
-        Raises what Jinja raises; `check` does so first.
+        Raises what Jinja raises, and ValueError without a subject; `check` does so first.
         """
         templates = _environment(self.folder)
         words = templates.get_template(f"{language}/words.txt").module
         written = templates.get_template(f"{language}/{name}.txt").render(words=words, **context)
         head, *paragraphs = _paragraphs_of(written)
         if len(head) != 1 or not head[0].startswith(_SUBJECT):
-            raise TemplateRuntimeError(f"the first line is no “{_SUBJECT}”, or no empty line follows it")
+            raise ValueError(f"the first line is no “{_SUBJECT}”, or no empty line follows it")
         subject = head[0].removeprefix(_SUBJECT)
         html = templates.get_template("layout.html").render(
             language=language, subject=subject, paragraphs=paragraphs, link=context.get("link")
@@ -91,6 +83,8 @@ class MailTemplates:
 
     def check(self) -> None:
         """Writes each mail in each language. Raises UnusableMailTemplate."""
+        from jinja2 import TemplateError  # noqa: PLC0415 — see _environment
+
         for language, name in product(LANGUAGES, MAILS):
             try:
                 mail = self.render(name, language, **MAILS[name])
@@ -116,8 +110,16 @@ def check_overrides(folder: Path | None) -> None:
 
 
 @lru_cache
-def _environment(folder: Path | None) -> Environment:
+def _environment(folder: Path | None) -> "Environment":
     """Compiles each file once."""
+    from jinja2 import (  # noqa: PLC0415 — 2 MiB that a worker takes when it writes its first mail
+        ChoiceLoader,
+        Environment,
+        FileSystemLoader,
+        StrictUndefined,
+        select_autoescape,
+    )
+
     environment = Environment(
         loader=ChoiceLoader([FileSystemLoader(each) for each in (folder, _FILES) if each]),
         autoescape=select_autoescape(["html"]),
@@ -142,8 +144,8 @@ def _paragraphs_of(text: str) -> list[list[str]]:
 
 def _explain(error: Exception) -> str:
     """Jinja gives the frames of a template its lines."""
-    if isinstance(error, TemplateSyntaxError):
-        return f"{error.message} (line {error.lineno})"
+    if lineno := getattr(error, "lineno", None):  # of a syntax error
+        return f"{error.args[0]} (line {lineno})"
     frames = extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename.endswith((".txt", ".html"))]
     return f"{error} (line {lines[-1]})" if lines else str(error)
