@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.support.processes import reserved_port
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 TAKEN = "250 OK"
 
@@ -33,11 +33,16 @@ class SmtpServer:
         self.envelopes: list[Envelope] = []
         self.sessions: set[Any] = set()
         self.logins: list[LoginPassword] = []
+        self.over_tls = False
         self.answer_recipient: Callable[[str], str] = lambda _: TAKEN
         self.answer_data = TAKEN
         self.on_data: Callable[[], None] = lambda: None
         self._options = options
         self._controller: Controller | None = None
+
+    def url_with(self, login: str, options: str) -> str:
+        """`login` ends with an @."""
+        return f"smtp://{login}127.0.0.1:{self.port}?{options}"
 
     @property
     def messages(self) -> list[EmailMessage]:
@@ -52,19 +57,22 @@ class SmtpServer:
         return eventually(lambda: self.to(recipient), lambda: f"a mail to {recipient}")[0]
 
     def start(self) -> None:
-        self._controller = Controller(
-            self, hostname="127.0.0.1", port=self.port, ready_timeout=60, **self._options
-        )
+        options: dict[str, Any] = {"authenticator": self.authenticate, "ready_timeout": PATIENCE_SECONDS}
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port, **options | self._options)
         self._controller.start()
+
+    def cut_off(self) -> None:
+        """Whoever is connected, without a word; from within one of the answers."""
+        for session in self.sessions:
+            session.abort()
+        self.sessions.clear()
 
     def stop(self) -> None:
         """Also cuts off who is connected."""
         if self._controller is not None:
             controller, self._controller = self._controller, None
-            for session in list(self.sessions):
-                controller.loop.call_soon_threadsafe(session.close)
+            controller.loop.call_soon_threadsafe(self.cut_off)
             controller.stop()
-        self.sessions.clear()
 
     def _parse(self, envelope: Envelope) -> EmailMessage:
         assert isinstance(envelope.content, bytes)
@@ -86,6 +94,7 @@ class SmtpServer:
         return answer
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        self.over_tls = session.ssl is not None
         self.on_data()
         if self.answer_data == TAKEN:
             self.envelopes.append(envelope)
@@ -95,7 +104,7 @@ class SmtpServer:
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
     ) -> AuthResult:
         self.logins.append(data)
-        return AuthResult(success=data.password == b"p:ss/% word")
+        return AuthResult(success=data.password == b"p:ss/% word", handled=False)
 
 
 @contextmanager

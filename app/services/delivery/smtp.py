@@ -133,6 +133,6 @@ def _translated(error: SMTPException, *, connecting: bool = False) -> NotDeliver
 def _name(error: BaseException) -> str:
     """The class of what went wrong in the end, such as SSLCertVerificationError."""
     cause = error
-    while (deeper := cause.__cause__ or cause.__context__) is not None:
+    while isinstance(deeper := cause.__cause__ or cause.__context__, Exception):
         cause = deeper
     return type(cause).__name__
