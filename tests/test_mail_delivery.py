@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from app.container import Container
 from app.services.delivery import mail_sender
-from app.services.delivery.mail_queue import FIRST_PAUSE, GIVEN_UP_AFTER, LONGEST_PAUSE
+from app.services.delivery.mail_queue import FIRST_PAUSE, GIVEN_UP_AFTER, LONGEST_PAUSE, MailQueue
 from app.services.operations.cleanup import MAILS_KEPT
-from tests.support import Api, MakeService, MovableClock, eventually
+from tests.support import Api, MakeService, MovableClock, at_once, eventually, make_settings
 from tests.support.mails import TOKEN, outbox, post, states
 from tests.support.smtp import SmtpServer, certificate, smtp_server
 
@@ -120,6 +121,17 @@ def test_workers_share_the_mails_and_send_none_twice(
     assert sorted(to for envelope in server.envelopes for to in envelope.rcpt_tos) == sorted(expected)
     by_each = [service.metric("app_mails_total", outcome="sent") for service in services]
     assert (sum(by_each), min(by_each) > 0) == (200, True)
+
+
+def test_of_many_who_claim_mails_at_once_each_gets_others(fresh_database_url: str) -> None:
+    container = Container(make_settings(database_url=fresh_database_url))
+    post(container, *(f"reader{number}@example.com" for number in range(400)))
+    queue = MailQueue(container.resources.requests, container.clock)
+
+    claimed = [message.draft.id for claims in at_once(8, lambda _: queue.claim(50)) for message in claims]
+
+    assert (len(claimed), len(set(claimed))) == (400, 400)
+    container.close()
 
 
 def test_a_mail_is_tried_after_a_minute_then_ever_later_and_given_up_after_a_day(

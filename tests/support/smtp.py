@@ -36,6 +36,7 @@ class SmtpServer:
         self.over_tls = False
         self.answer_recipient: Callable[[str], str] = lambda _: TAKEN
         self.answer_data = TAKEN
+        self.keeps_what_it_cuts_off = False
         self.on_data: Callable[[], None] = lambda: None
         self._options = options
         self._controller: Controller | None = None
@@ -96,7 +97,7 @@ class SmtpServer:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         self.over_tls = session.ssl is not None
         self.on_data()
-        if self.answer_data == TAKEN:
+        if self.answer_data == TAKEN and (self.sessions or self.keeps_what_it_cuts_off):
             self.envelopes.append(envelope)
         return self.answer_data
 
