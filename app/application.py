@@ -1,6 +1,6 @@
 """Builds the web application from the settings."""
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -42,7 +42,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         trace_statements(engine)
     connections = _connections(settings, container)
     plans = _PLANS if endpoint is None else {}  # tracing needs FastAPI's own routing
-    app = FastAPIOffline(
+    app = (FastAPIOffline if settings.docs else _without_docs)(
         title="Kanban Auth Service",
         version=VERSION,
         description=DESCRIPTION,
@@ -69,9 +69,14 @@ def _furnish(app: FastAPI, container: Container) -> None:
     install_error_handlers(app)
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # as they are: see LimitedRoute
-    app.add_api_route("/", _to_docs, include_in_schema=False)
+    if container.settings.docs:
+        app.add_api_route("/", _to_docs, include_in_schema=False)
     start_at_zero(container.metrics.http, ROUTERS)
     correct_openapi(app, password_min_length=container.settings.password_min_length)
+
+
+def _without_docs(**options: Any) -> FastAPI:
+    return FastAPI(docs_url=None, redoc_url=None, openapi_url=None, **options)
 
 
 async def _to_docs() -> RedirectResponse:

@@ -1,12 +1,18 @@
 """Settings: an immutable object, read from the environment and `.env`, validated at startup."""
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from app.mail_settings import MailSettings
+from app.setting_bootstrap import read_text
 from app.setting_groups import (
     AccountSettings,
     DatabaseSettings,
@@ -16,6 +22,8 @@ from app.setting_groups import (
     ThrottleSettings,
     TokenSettings,
 )
+
+_UNUSABLE: Final = "The settings are not usable:"
 
 
 # The groups are in reverse order, as fields of the last one come first.
@@ -56,8 +64,48 @@ class Settings(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        development = _DevelopmentDefaults(settings_cls)
-        return init_settings, env_settings, dotenv_settings, file_secret_settings, development
+        assert isinstance(env_settings, EnvSettingsSource)
+        assert isinstance(dotenv_settings, EnvSettingsSource)
+        return (
+            init_settings,
+            env_settings,
+            _Files(settings_cls, env_settings),
+            dotenv_settings,
+            _Files(settings_cls, dotenv_settings),
+            file_secret_settings,
+            _DevelopmentDefaults(settings_cls),
+        )
+
+
+class _Files(PydanticBaseSettingsSource):
+    """`SECRET_KEY_FILE` names a file with the value of `SECRET_KEY`; so it is with every setting."""
+
+    def __init__(self, settings_cls: type[BaseSettings], beside: EnvSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._given = beside.env_vars
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 — the base class requires it
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        values, complaints = {}, []
+        for name in self.settings_cls.model_fields:
+            if not (file := self._given.get(f"{name}_file")):
+                continue
+            try:
+                values[name] = self._read(name, file)
+            except ValueError as error:
+                complaints.append(f"{name.upper()}_FILE: {error}")
+        if complaints:
+            raise SystemExit("\n".join([_UNUSABLE, *complaints]))
+        return values
+
+    def _read(self, name: str, file: str) -> str:
+        if self._given.get(name):
+            raise ValueError(f"{name.upper()} is set, too")
+        if not (value := read_text(file).rstrip("\r\n")):
+            raise ValueError(f"{file} is empty")
+        return value
 
 
 class _DevelopmentDefaults(PydanticBaseSettingsSource):
@@ -96,7 +144,7 @@ def load_settings() -> Settings:
             f"{str(problem['loc'][0]).upper()}: {_explain(problem['type'], problem['msg'])}"
             for problem in error.errors(include_input=False, include_url=False)
         ]
-        raise SystemExit("\n".join(["The settings are not usable:", *lines])) from None
+        raise SystemExit("\n".join([_UNUSABLE, *lines])) from None
 
 
 def _explain(kind: str, message: str) -> str:

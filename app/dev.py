@@ -16,6 +16,8 @@ from app.config import load_settings
 def run(command: list[str]) -> int:
     """Returns the command's exit status."""
     settings = load_settings()
+    for name in ("DATABASE_URL_FILE", "SECRET_KEY_FILE"):
+        os.environ.pop(name, None)  # they are read
     os.environ["DATABASE_URL"] = settings.database_url.get_secret_value()
     os.environ["SECRET_KEY"] = settings.secret_key.get_secret_value()
     # A process group of its own: of a signal to all, the child gets the one that is forwarded, and no other.

@@ -126,6 +126,7 @@ class HttpSettings(EnvironmentSettings):
     cookie_prefix: Literal["", "__Host-", "__Secure-"] = ""
     cookie_path_prefix: PathPrefix = ""
     cors_origins: Origins = ()
+    docs: bool = True
     request_timeout_seconds: int = Field(default=15, ge=1, le=300)
     max_connections: int = Field(default=1000, ge=1, le=100_000)
 
@@ -152,6 +153,7 @@ class OperationsSettings(EnvironmentSettings):
         BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v),
     ] = "INFO"
     log_format: Literal["json", "text"] | None = None
+    log_health_checks: bool = True
     log_addresses: Literal["full", "masked", "none"] = "full"
     web_concurrency: int = Field(default=1, ge=1, le=256)
     metrics_token: SecretStr | None = None

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from app.errors import HashingQueueFull
 from app.greenlets import run_in_greenlet
 from app.security.passwords import PasswordHasher
+from app.services.protection.cores import usable_cores
 from app.services.protection.hashing import HashingPool
 from app.services.protection.hashing_slots import QUEUE_PER_SLOT
 from app.services.protection.turns import Lane, Turn
@@ -56,6 +58,29 @@ def places_of(api: Api) -> int:
 
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@pytest.mark.parametrize(
+    ("quotas", "cores"),
+    [
+        ({"a/b": "100000 100000"}, 1),
+        ({"a": "50000 100000", "a/b": "max 100000"}, 1),
+        ({"a": "max 100000", "": "100000 100000"}, 1),
+        ({"a/b": "max 100000"}, None),
+        ({"a/b": "90000000 100000"}, None),
+        ({"a/b": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_a_quota_of_a_container_counts_for_the_cores(
+    tmp_path: Path, quotas: dict[str, str], cores: int | None
+) -> None:
+    for group, quota in quotas.items():
+        (tmp_path / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / group / "cpu.max").write_text(f"{quota}\n")
+    (tmp_path / "own").write_text("0::/a/b\n")
+
+    assert usable_cores(tmp_path, tmp_path / "own") == (cores or usable_cores(tmp_path / "nowhere", tmp_path))
 
 
 def test_the_cores_for_hashing_are_shared_out_among_the_workers(metrics: Metrics) -> None:

@@ -10,7 +10,10 @@ from sqlalchemy import text
 from app.cli.running import OPERATOR
 from app.models.users import Role
 from app.telemetry.logs import configure_logging
+from app.telemetry.repetition import Repetition
 from tests.support import (
+    HEALTH,
+    LIVE,
     NOWHERE,
     PASSWORD,
     Api,
@@ -195,7 +198,7 @@ def test_a_failure_is_logged_once_with_its_request_id(
     def fail(*_: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("app.telemetry.metrics.Metrics.exposition", fail)
+    monkeypatch.setattr("app.routers.metrics.expose", fail)
     response = logged.http.get("/metrics")
 
     assert response.status_code == 500
@@ -244,11 +247,56 @@ def test_the_log_explains_an_outage(
     monkeypatch.setattr("sys.stdout", lines)
     away = start_service(database_url=NOWHERE, log_format="json", log_level="INFO")
 
-    away.me(token)
+    assert [away.me(token).status_code for _ in range(3)] == [503] * 3
 
     (line,) = lines.events("database.unavailable")
     assert line["level"] == "warning"
-    assert line["reason"] == "OperationalError"
+    assert (line["reason"], line["number"]) == ("OperationalError", 1)
+    assert line["said"].endswith("Connection refused")
+    assert "hidden-password" not in lines.getvalue()
+
+
+def test_an_outage_is_a_line_for_each_reason_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("app.telemetry.repetition.monotonic", lambda: now)
+    repetition = Repetition(10)
+
+    first = [repetition.due("refused") for _ in range(3)], repetition.due("silent")
+    now = 9.9
+    soon = repetition.due("refused")
+    now = 10.0
+
+    assert (first, soon, repetition.due("refused")) == (([1, None, None], 1), None, 4)
+
+
+def test_checks_that_succeed_can_be_left_out_of_the_log(
+    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", lines)
+    checks = ("/metrics", HEALTH, LIVE)
+    settings = {"log_format": "json", "log_level": "INFO", "metrics_token": "a token of the tests"}
+    silent = start_service(log_health_checks=False, **settings)
+
+    statuses = [silent.http.get(path, headers=bearer("a token of the tests")).status_code for path in checks]
+    assert silent.http.get("/metrics").status_code == 401
+    silent.register()
+
+    assert statuses == [200] * 3
+    assert [(line["route"], line["status"]) for line in lines.events("http.request")] == [
+        ("/metrics", 401),
+        ("/api/v1/users/", 201),
+    ]
+
+
+def test_the_pages_of_the_documentation_have_their_routes_in_the_log(logged: Api, lines: Lines) -> None:
+    files = "/static-offline-docs"
+    paths = ("/docs", "/redoc", "/openapi.json", f"{files}/swagger-ui.css", f"{files}/x")
+
+    for path in paths:
+        logged.http.get(path)
+
+    names = [line["route"] for line in lines.events("http.request")]
+    assert names == ["/docs", "/redoc", "/openapi.json", files, files]
 
 
 def test_the_log_does_not_quote_a_row_that_the_database_refuses(

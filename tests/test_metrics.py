@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import Engine, text
 
@@ -93,8 +94,8 @@ def test_requests_are_counted_under_the_template_of_their_route(start_service: M
 
     scraped = scrape(api)
 
-    assert requests(scraped, "<unmatched>") == 3
-    strange = (("method", "OTHER"), ("route", "/api/v1/me"), ("status", "405"))
+    assert requests(scraped, "<unmatched>") == 4
+    strange = (("method", "OTHER"), ("route", "<unmatched>"), ("status", "405"))
     assert scraped["http_request_duration_seconds_count", strange] == 1
     assert scraped["http_requests_in_progress", ()] == 1  # the scrape itself
 
@@ -280,3 +281,43 @@ def test_a_full_hashing_queue_is_counted(start_service: MakeService, busy_hashin
     assert api.metric("app_password_hash_rejections_total") == calls.count(503) == 10
     assert calls.count(401) == slots + limit
     eventually(lambda: api.metric("app_password_hash_queue") == 0)
+
+
+def test_a_scrape_is_zipped_and_in_openmetrics_for_who_asks(api: Api) -> None:
+    plain = api.http.get("/metrics", headers={"Accept-Encoding": "identity"})
+    zipped = api.http.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    newer = api.http.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+    odd = api.http.get("/metrics", headers={"Accept": "application/openmetrics-text;version=odd"})
+
+    assert "content-encoding" not in plain.headers
+    assert zipped.headers["content-encoding"] == "gzip"
+    assert int(zipped.headers["content-length"]) < len(plain.content) / 8
+    assert newer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert newer.text.endswith("# EOF\n")
+    assert odd.status_code == 200
+    assert odd.headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
+def test_a_method_that_is_not_allowed_makes_no_series_of_its_route(api: Api) -> None:
+    before = requests(scrape(api), "<unmatched>")
+
+    assert api.http.patch("/api/v1/token").status_code == 405
+
+    scraped = scrape(api)
+    assert requests(scraped, "<unmatched>") == before + 1
+    routes = {dict(labels)["route"] for _, labels in scraped if ("status", "405") in labels}
+    assert routes == {"<unmatched>"}
+
+
+def test_what_the_kernel_says_of_the_workers_is_added_up(two_workers: Started, api: Api) -> None:
+    both, one = scrape(two_workers), scrape(api)
+    resident, files, start = (
+        (f"process_{name}", ()) for name in ("resident_memory_bytes", "open_fds", "start_time_seconds")
+    )
+
+    sizes = [each.memory_info().rss for each in two_workers.workers()]
+    assert both[resident] == pytest.approx(sum(sizes), rel=0.2)
+    assert both[resident] > max(sizes) * 1.2
+    assert both[files] > 10
+    assert both[start] == pytest.approx(max(each.create_time() for each in two_workers.workers()), abs=2)
+    assert one[resident] == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from app.cli.running import OPERATOR
 from app.http.openapi import NEW_PASSWORDS
 from app.models.users import Role
-from tests.support import Api, MakeDatabase, MakeService, bearer
+from tests.support import Api, MakeDatabase, MakeService, bearer, error_of
 from tests.support.siblings import Sibling
 from tests.test_routes import ADMIN, PUBLIC, SIBLING, USER
 
@@ -231,3 +231,11 @@ def fuzz(playground: Api, document: dict[str, Any], name: str, headers: dict[str
         case.call_and_validate(base_url=playground.base_url, headers=headers, checks=held)
 
     call()
+
+
+def test_the_documentation_can_be_left_out(start_service: MakeService) -> None:
+    bare = start_service(docs=False)
+
+    paths = ("/", "/docs", "/redoc", "/openapi.json", "/static-offline-docs/swagger-ui.css")
+    assert {error_of(bare.http.get(path)) for path in paths} == {(404, "not_found")}
+    assert bare.register().status_code == 201

@@ -308,6 +308,51 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
     assert (settings.bcrypt_rounds, settings.log_level) == (11, "DEBUG")
 
 
+def test_a_setting_can_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("key").write_text(f"{SECRET_KEY}\r\n", encoding="utf-8")
+    Path("url").write_text(f"{URL}\n", encoding="utf-8")
+    Path(".env").write_text(f"DATABASE_URL_FILE=url\nJWT_ISSUER_FILE=/nowhere\nSECRET_KEY={'x' * 40}\n")
+    monkeypatch.setenv("SECRET_KEY_FILE", "key")
+    monkeypatch.setenv("JWT_ISSUER_FILE", "")
+
+    with pytest.raises(SystemExit) as missing:
+        load_settings()
+    Path(".env").write_text("DATABASE_URL_FILE=url\nSECRET_KEY=less than the environment\n")
+    settings = load_settings()
+
+    assert "JWT_ISSUER_FILE: cannot read /nowhere: No such file or directory" in str(missing.value)
+    assert settings.secret_key.get_secret_value() == SECRET_KEY
+    assert settings.database_url.get_secret_value() == URL.replace(":", "+psycopg2:", 1)
+
+
+def test_files_of_settings_that_are_not_usable_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").write_text("\n", encoding="utf-8")
+    Path("bytes").write_bytes(b"\xff" * 40)
+    for name, value in {
+        "DATABASE_URL": URL,
+        "DATABASE_URL_FILE": "empty",
+        "SECRET_KEY_FILE": "empty",
+        "JWT_SECRET_FILE": "bytes",
+        "METRICS_TOKEN_FILE": ".",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as refused:
+        load_settings()
+
+    assert str(refused.value).splitlines() == [
+        "The settings are not usable:",
+        "DATABASE_URL_FILE: DATABASE_URL is set, too",
+        "SECRET_KEY_FILE: empty is empty",
+        "JWT_SECRET_FILE: bytes is not in UTF-8",
+        "METRICS_TOKEN_FILE: cannot read .: Is a directory",
+    ]
+
+
 def test_the_example_of_a_dotenv_file_names_every_setting_with_its_default_and_why() -> None:
     lines = (PROJECT / ".env.example").read_text(encoding="utf-8").splitlines()
     documented = {}

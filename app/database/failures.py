@@ -46,10 +46,15 @@ def retries_exhausted(error: BaseException) -> DatabaseUnavailable:
 
 
 def describe(error: BaseException) -> str:
-    """The first line of the server's or libpq's message, for operators."""
+    """What the server or libpq says, for operators.
+
+    Of the server only the first line: the others may quote a statement. libpq has a line for each host.
+    """
     cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
-    said = str(getattr(cause, "orig", None) or cause or error).strip()
-    return said.partition("\n")[0]
+    lines = str(getattr(cause, "orig", None) or cause or error).strip().split("\n")
+    if cause is not None and sqlstate(cause):
+        return lines[0]
+    return "; ".join(line for line in lines if not line[:1].isspace())
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from app.database.failures import describe
 from app.errors import (
     CrossSiteRequest,
     DatabaseUnavailable,
@@ -28,12 +29,14 @@ from app.errors import (
 )
 from app.http.dependencies import cookies_of
 from app.schemas.errors import status_of
+from app.telemetry.repetition import Repetition
 
 MAX_ERROR_BYTES: Final = 2048
 # A character has up to 6 bytes in JSON, so that one problem always fits.
 _MAX_DEPTH: Final = 4
 _MAX_NAME: Final = 32
 _MAX_MESSAGE: Final = 160
+_OUTAGE_SECONDS: Final = 10
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +47,7 @@ _BY_STATUS = {
 
 
 def install_error_handlers(app: FastAPI) -> None:
+    app.state.database_failures = Repetition(_OUTAGE_SECONDS)
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
@@ -52,7 +56,9 @@ def install_error_handlers(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
     if isinstance(error, DatabaseUnavailable):
-        log.warning("database.unavailable", reason=error.reason)
+        repetition: Repetition = request.app.state.database_failures
+        if number := repetition.due(error.reason):
+            log.warning("database.unavailable", reason=error.reason, number=number, said=describe(error))
     if isinstance(error, CrossSiteRequest):
         log.warning("request.cross_site", **error.facts)
     return _respond(request, error)

@@ -1,7 +1,8 @@
+import gzip
 import hmac
 
 from fastapi import APIRouter, Depends, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import gzip_accepted
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import Forbidden, InvalidToken, NotAuthenticated, Unavailable
@@ -11,6 +12,8 @@ from app.http.routing import LimitedRoute
 from app.http.service_tokens import ServiceTokenRequired
 from app.models.service_tokens import Scope
 from app.schemas.errors import responses
+from app.telemetry.exposition import expose
+from app.telemetry.metrics import Metrics
 
 _metrics_token = ServiceTokenRequired(Scope.METRICS)
 
@@ -32,6 +35,7 @@ async def _metrics_reader(request: Request) -> None:
 
 router = APIRouter(tags=["operations"], route_class=LimitedRoute, dependencies=[Depends(_metrics_reader)])
 
+_FAST = 3  # half the time of 9, for a tenth more bytes
 _EXAMPLE = 'app_user_logins_total{method="password"} 7.0\n'
 _TEXT = {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}
 
@@ -45,6 +49,17 @@ _TEXT = {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}
         **responses(NotAuthenticated, InvalidToken, Forbidden, Unavailable),
     },
 )
-async def read_metrics(metrics: MetricsDep) -> Response:
-    exposition = await run_in_threadpool(metrics.exposition)  # it reads the files of all workers
-    return Response(exposition, media_type=CONTENT_TYPE_LATEST)
+async def read_metrics(metrics: MetricsDep, request: Request) -> Response:
+    headers = request.headers
+    zipped = gzip_accepted(headers.get("Accept-Encoding", ""))
+    # On a thread, as it reads the files of all workers.
+    return await run_in_threadpool(_exposition, metrics, headers.get("Accept", ""), zipped=zipped)
+
+
+def _exposition(metrics: Metrics, accept: str, *, zipped: bool) -> Response:
+    content, media_type = expose(metrics.exported, accept)
+    headers = {"Vary": "Accept, Accept-Encoding"}
+    if zipped:
+        content = gzip.compress(content, _FAST)
+        headers["Content-Encoding"] = "gzip"
+    return Response(content, media_type=media_type, headers=headers)

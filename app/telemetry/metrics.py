@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest, values
+from prometheus_client import CollectorRegistry, disable_created_metrics, values
 
 from app.telemetry.families import Families
 from app.telemetry.labels import (
@@ -21,6 +21,7 @@ from app.telemetry.labels import (
     TOKEN_ALGORITHMS,
     TRUSTED_KEYS,
 )
+from app.telemetry.processes import Processes
 from app.telemetry.workers import FOLDER_VARIABLE, AllWorkers, Worker
 
 
@@ -158,7 +159,7 @@ class DeliveryMetrics:
 class Metrics:
     """One instance per application, with its own registry. Durations are in seconds.
 
-    With a `worker`, a scrape returns the sums over all workers of the server.
+    With a `worker`, what is `exported` are the sums over all workers of the server.
     """
 
     def __init__(self, revocation_reasons: Iterable[str], version: str, worker: Worker | None = None) -> None:
@@ -168,10 +169,11 @@ class Metrics:
             os.environ[FOLDER_VARIABLE] = str(worker.folder)
             values.ValueClass = values.MultiProcessValue(lambda: worker.index)  # type: ignore[no-untyped-call] # the function is untyped
         self.registry = CollectorRegistry()
-        self._exported = self.registry
+        self.exported = self.registry
         if worker is not None:
-            self._exported = CollectorRegistry()
-            self._exported.register(AllWorkers(worker))
+            self.exported = CollectorRegistry()
+            self.exported.register(AllWorkers(worker))
+        self.exported.register(Processes(worker.pids if worker else lambda: [os.getpid()]))
         families = Families(self.registry)
         self.http = HttpMetrics(families)
         self.accounts = AccountMetrics(families)
@@ -182,7 +184,3 @@ class Metrics:
         self.database = DatabaseMetrics(families)
         self.delivery = DeliveryMetrics(families)
         families.build_info(version)
-
-    def exposition(self) -> bytes:
-        """Prometheus text format, version 0.0.4."""
-        return generate_latest(self._exported)

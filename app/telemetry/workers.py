@@ -38,6 +38,14 @@ class Worker:
         finally:
             os.close(descriptor)
 
+    def pids(self) -> list[int]:
+        """Of the workers that live."""
+        return [
+            int(file.read_text(encoding="ascii") or 0)
+            for file in self.folder.glob("*.lock")
+            if self.is_alive(int(file.stem))
+        ]
+
     def leave(self) -> None:
         """Release the locks; the last worker deletes the folder."""
         self._leave()
@@ -99,6 +107,8 @@ def _take_index(folder: Path) -> tuple[int, int]:
     for index in count():
         descriptor = os.open(folder / f"{index}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         if _lock(descriptor, fcntl.LOCK_EX):
+            os.truncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
             return index, descriptor
         os.close(descriptor)
     raise AssertionError

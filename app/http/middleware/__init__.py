@@ -41,7 +41,7 @@ def middleware_stack(settings: Settings, metrics: HttpMetrics, plans: Plans) -> 
     """The first middleware is the outermost."""
     stack = [
         Middleware(SecurityHeadersMiddleware, hsts=not settings.development),
-        Middleware(ObservabilityMiddleware, metrics=metrics),
+        Middleware(ObservabilityMiddleware, metrics=metrics, log_checks=settings.log_health_checks),
     ]
     if settings.cors_origins or settings.local_origins:
         stack.append(

@@ -70,7 +70,8 @@ class MethodsMiddleware:
         if self._paths is None:
             self._paths = _Paths(scope["app"].routes)
         path, method = path_of(scope), scope["method"]
-        found = self._paths.find(path)
+        if (found := self._paths.find(path)) is not None:
+            scope["route"] = found.route  # Starlette's own routes do not say so
         if found is None and self._paths.find(_other_slash(path)) is not None:
             url = _relative(path, scope["query_string"])
             await RedirectResponse(url)(scope, receive, send)

@@ -14,15 +14,20 @@ from app.telemetry.metrics import HttpMetrics
 
 _HEADER: Final = b"x-request-id"
 _USABLE: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_METHOD_NOT_ALLOWED: Final = 405
+_FIRST_ERROR: Final = 400
+CHECKS: Final = frozenset({"/health", "/api/v1/health", "/api/v1/health/live", "/metrics"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class ObservabilityMiddleware:
     """Adds a request id to the log lines and the response of each request; measures, counts and logs it."""
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics, *, log_checks: bool) -> None:
+        """Without `log_checks`, health checks and scrapes that succeed leave no line in the log."""
         self._app = app
         self._metrics = metrics
+        self._silent = frozenset() if log_checks else CHECKS
         self._series = cache(metrics.duration.labels)
         self._log = structlog.get_logger().bind()  # bound once, not for each line
 
@@ -51,7 +56,10 @@ class ObservabilityMiddleware:
 
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], route_of(scope)
-        self._series(method if method in _METHODS else "OTHER", route, status).observe(seconds)
+        label = "<unmatched>" if status == _METHOD_NOT_ALLOWED else route
+        self._series(method if method in _METHODS else "OTHER", label, status).observe(seconds)
+        if route in self._silent and status < _FIRST_ERROR:
+            return
         user_id = scope.get("state", {}).get("user_id")
         self._log.info(
             "http.request",
@@ -73,8 +81,11 @@ def start_at_zero(metrics: HttpMetrics, routers: Iterable[APIRouter]) -> None:
 
 
 def route_of(scope: Scope) -> str:
-    """The route's path template, so that the label has a finite set of values."""
-    return getattr(scope.get("route"), "path", "<unmatched>")
+    """The path template, so that the label has a finite set of values; of files, that of their folder."""
+    if (route := scope.get("route")) is not None:
+        return str(route.path)
+    root: str = scope.get("root_path", "")
+    return root.removeprefix(scope.get("app_root_path", root)) or "<unmatched>"
 
 
 def _given_id(scope: Scope) -> str | None:

@@ -1,12 +1,11 @@
 """Hashes passwords on threads of their own, behind a fair and bounded queue."""
 
-import os
-import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from app.greenlets import await_, in_greenlet
 from app.security.passwords import PasswordHasher, normalize_password
+from app.services.protection.cores import usable_cores
 from app.services.protection.hashing_slots import HashingSlots
 from app.services.protection.turns import Turn
 from app.telemetry.metrics import HashingMetrics
@@ -26,7 +25,7 @@ class HashingPool:
     def __init__(self, hasher: PasswordHasher, metrics: HashingMetrics, *, workers: int) -> None:
         self._hasher = hasher
         self._metrics = metrics
-        self.slots = HashingSlots(max(1, _cores() // workers), metrics)
+        self.slots = HashingSlots(max(1, usable_cores() // workers), metrics)
 
     def hash(self, password: str, turn: Turn) -> str:
         return self._run(turn, self._hasher.hash, normalize_password(password))
@@ -61,9 +60,3 @@ class HashingPool:
     def _timed(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self._metrics.duration.time():
             return work(*args, **kwargs)
-
-
-def _cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
