@@ -70,10 +70,11 @@ def test_a_path_of_its_own_is_no_value_of_another(api: Api) -> None:
     assert response.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
-def test_405_is_counted_with_its_path(api: Api) -> None:
+def test_405_is_counted_without_its_path(api: Api) -> None:
+    """Or each method that a fuzzer tries would make series for each path."""
     api.http.delete("/api/v1/admin/users/1/role")
 
-    eventually(lambda: counted(api, "DELETE", "/api/v1/admin/users/{user_id}/role", 405) >= 1)
+    eventually(lambda: counted(api, "DELETE", "<unmatched>", 405) >= 1)
 
 
 @pytest.mark.parametrize("path", [with_values(path) for path in GETS] + PAGES)
