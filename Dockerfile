@@ -43,7 +43,7 @@ USER 10001
 
 FROM base AS production
 COPY --from=dependencies /opt/venv /opt/venv
-COPY alembic.ini ./
+COPY LICENSE alembic.ini pyproject.toml ./
 COPY alembic alembic
 COPY app app
 # What runs is read-only, and the base image's own library is not compiled: without this each start and each
@@ -54,6 +54,5 @@ USER 10001
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Kanban Auth Service" \
       org.opencontainers.image.description="Registration, login, rotating refresh tokens and JWT access tokens" \
-      org.opencontainers.image.version="1.0.0" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT"

@@ -230,7 +230,7 @@ def test_the_production_image_holds_what_it_needs_alone(production: Stack) -> No
         return production.compose("exec", "-T", "auth", "sh", "-c", command).stdout.strip()
 
     assert inside("id -u") == "10001"
-    assert inside("ls -A") == "alembic\nalembic.ini\napp"
+    assert inside("ls -A") == "LICENSE\nalembic\nalembic.ini\napp\npyproject.toml"
     assert inside("command -v gcc cc make poetry pytest || true") == ""
     assert inside("touch /srv/x /srv/app/x /opt/venv/x 2>&1 || true").count("Read-only file system") == 3
     assert inside("grep CapEff /proc/1/status | cut -f2") == "0" * 16

@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from app.config import Settings
+from app.container import VERSION
 from app.devdb import PROJECT
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -121,10 +122,41 @@ def test_compose_passes_every_setting_on() -> None:
     assert set(compose["services"]["auth"]["environment"]) == names | {"FORWARDED_ALLOW_IPS"}
 
 
-def test_the_image_has_the_version_of_the_project() -> None:
-    dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
+def test_the_version_of_the_project_is_in_one_place() -> None:
+    version = PYPROJECT["project"]["version"]
+    files = [PROJECT / "Dockerfile", *(PROJECT / "app").rglob("*.py"), *(PROJECT / ".github").rglob("*.yml")]
 
-    assert f'image.version="{PYPROJECT["project"]["version"]}"' in dockerfile
+    assert version == VERSION
+    assert not [str(file) for file in files if version in file.read_text(encoding="utf-8")]
+    dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
+    assert (
+        "COPY LICENSE alembic.ini pyproject.toml ./" in dockerfile
+    )  # the application reads its version there
+
+
+def test_the_changelog_begins_with_what_is_unreleased_and_has_the_version() -> None:
+    changelog = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", changelog, re.MULTILINE)
+    kinds = set(re.findall(r"^### (.*)$", changelog, re.MULTILINE))
+
+    assert headings[0] == "[Unreleased]"
+    assert headings[1].startswith(f"[{PYPROJECT['project']['version']}] - 20")
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_every_target_that_a_workflow_makes_exists() -> None:
+    targets = set(
+        re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    workflows = [
+        yaml.safe_load(file.read_text(encoding="utf-8"))
+        for file in (PROJECT / ".github" / "workflows").glob("*.yml")
+    ]
+    steps = [step for flow in workflows for job in flow["jobs"].values() for step in job.get("steps", ())]
+    made = {step["run"].removeprefix("make ") for step in steps if step.get("run", "").startswith("make ")}
+
+    assert made == {"check", "clients-test", "docker-test"}
+    assert made <= targets
 
 
 def test_a_lost_database_restarts_no_container() -> None:
@@ -157,6 +189,6 @@ def test_every_test_that_a_document_names_exists() -> None:
 
 
 def test_every_link_in_the_documents_leads_somewhere() -> None:
-    for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
+    for document in [*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"

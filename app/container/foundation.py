@@ -1,15 +1,18 @@
 """What all services are built on."""
 
+import tomllib
 from typing import Final
 
 from app.clock import Clock, utc_now
 from app.config import Settings
+from app.database.revisions import PROJECT
 from app.models.sessions import RevocationReason
 from app.resources import open_resources
 from app.telemetry.metrics import Metrics
 from app.telemetry.workers import Worker
 
-VERSION: Final = "1.0.0"
+_PYPROJECT: Final = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+VERSION: Final[str] = _PYPROJECT["project"]["version"]
 
 
 class Foundation:
