@@ -13,7 +13,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check coverage lint types imports format docker-test clients-test bench bench-siblings attack migration requirements clean
+.PHONY: help install run test test-fast test-repeat check coverage lint types imports format docker-test clients-test bench bench-siblings attack openapi migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -77,6 +77,9 @@ bench-siblings: clients-test ## how soon both clients refuse who signed out, and
 
 attack: install ## guess, flood and linger, and print what came of it beside its bars (minutes)
 	@$(BIN)/python -m benchmarks.attack
+
+openapi: install ## write docs/openapi.json, which clients are generated from
+	@$(BIN)/python -m tests.openapi
 
 migration: install ## a revision from the models: make migration m="add boards"
 	@ENVIRONMENT=development $(BIN)/python -m app.dev sh -c \

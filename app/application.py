@@ -16,7 +16,7 @@ from app.http.cookies import CookiePolicy
 from app.http.direct import plan_routes
 from app.http.error_handlers import install_error_handlers
 from app.http.middleware import middleware_stack, start_at_zero
-from app.http.openapi import DESCRIPTION, TAGS, correct_openapi
+from app.http.openapi import INFORMATION, correct_openapi
 from app.routers import ROUTERS
 from app.services.delivery.mail_templates import check_overrides
 from app.telemetry import workers
@@ -45,9 +45,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     app = (FastAPIOffline if settings.docs else _without_docs)(
         title="Kanban Auth Service",
         version=VERSION,
-        description=DESCRIPTION,
-        servers=[{"url": "/", "description": "Where no proxy adds a path of its own."}],
-        openapi_tags=[{"name": tag} for tag in TAGS],
+        **INFORMATION,
         lifespan=lifespan_of(container, connections.sweep, {STATE_KEY: connections}),
         telemetry=configure_traces(endpoint),
         redirect_slashes=False,  # as MethodsMiddleware does it
@@ -72,7 +70,7 @@ def _furnish(app: FastAPI, container: Container) -> None:
     if container.settings.docs:
         app.add_api_route("/", _to_docs, include_in_schema=False)
     start_at_zero(container.metrics.http, ROUTERS)
-    correct_openapi(app, password_min_length=container.settings.password_min_length)
+    correct_openapi(app, container.settings)
 
 
 def _without_docs(**options: Any) -> FastAPI:

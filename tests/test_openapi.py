@@ -1,5 +1,7 @@
 """The document that clients are generated from, held against the service itself."""
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from app.cli.running import OPERATOR
 from app.http.openapi import NEW_PASSWORDS
 from app.models.users import Role
+from tests.openapi import FILE, document_text
 from tests.support import Api, MakeDatabase, MakeService, bearer, error_of
 from tests.support.siblings import Sibling
 from tests.test_routes import ADMIN, PUBLIC, SIBLING, USER
@@ -116,10 +119,26 @@ def test_every_operation_is_described_with_a_schema_and_an_example_for_each_answ
                 continue
             content = response["content"]["application/json"]
             assert content["schema"], (name, status)
+            if status >= "400" and (name, status) not in UNHEALTHY:
+                assert_describes_an_error(content)
+                continue
             for schema in content["schema"].get("anyOf", [content["schema"]]):
                 reference = (schema.get("items") or schema)["$ref"].split("/")[-1]
                 described = document["components"]["schemas"].get(reference, {})
                 assert content.get("examples") or has_examples(described), (name, status)
+
+
+UNHEALTHY = {("GET /health", "503"), ("GET /api/v1/health", "503")}
+
+
+def assert_describes_an_error(content: dict[str, Any]) -> None:
+    """Its code is one of those that the examples show."""
+    properties = content["schema"]["properties"]
+    assert content["schema"]["required"] == list(properties)
+    assert properties["code"]["enum"] == list(content["examples"])
+    for code, example in content["examples"].items():
+        assert example["value"]["code"] == code
+        assert example["value"].keys() == properties.keys()
 
 
 def has_examples(schema: dict[str, Any]) -> bool:
@@ -146,6 +165,80 @@ def test_authorize_asks_for_email_and_password(document: dict[str, Any]) -> None
 
     assert scheme["type"] == "oauth2"
     assert scheme["flows"] == {"password": {"scopes": {}, "tokenUrl": "api/v1/token"}}
+
+
+def test_who_may_call_is_documented(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        schemes = [scheme for alternative in operation["security"] for scheme in alternative]
+        if name in USER | ADMIN:
+            assert schemes == ["Bearer", "Password", "AccessCookie"], name
+        elif name in PUBLIC:
+            assert operation["security"] == [], name
+    schemes = document["components"]["securitySchemes"]
+    assert (schemes["Bearer"]["type"], schemes["Bearer"]["scheme"]) == ("http", "bearer")
+    cookie = schemes["AccessCookie"]
+    assert (cookie["type"], cookie["in"], cookie["name"]) == ("apiKey", "cookie", "access_token")
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in schemes)
+
+
+def test_the_cookie_has_the_name_that_the_settings_give_it(start_service: MakeService) -> None:
+    named = start_service(cookie_prefix="__Host-").http.get("/openapi.json").json()
+    without = start_service(auth_cookies=False).http.get("/openapi.json").json()
+
+    assert named["components"]["securitySchemes"]["AccessCookie"]["name"] == "__Host-access_token"
+    assert "AccessCookie" not in json.dumps(without)
+
+
+def test_headers_are_documented_as_they_are_written(document: dict[str, Any]) -> None:
+    known = operations(document)
+    for operation in known.values():
+        for parameter in operation.get("parameters", []):
+            assert parameter["in"] != "header" or parameter["name"] in ("Idempotency-Key", "Last-Event-ID")
+        for status, response in operation["responses"].items():
+            headers = response.get("headers", {})
+            assert ("WWW-Authenticate" in headers) == (status == "401")
+            assert ("Retry-After" in headers) == (status in ("429", "503"))
+    for name, status in (
+        ("POST /api/v1/token", "200"),
+        ("POST /api/v1/refresh", "200"),
+        ("POST /api/v1/logout", "204"),
+        ("PUT /api/v1/me/password", "200"),
+        ("POST /api/v1/me/delete", "204"),
+    ):
+        assert "Set-Cookie" in known[name]["responses"][status]["headers"]
+    for name in ("GET /api/v1/me/sessions", "GET /api/v1/admin/users", "GET /api/v1/admin/audit"):
+        assert "Link" in known[name]["responses"]["200"]["headers"]
+
+
+def test_the_types_of_a_client_have_good_names_and_no_needless_question_marks(
+    document: dict[str, Any],
+) -> None:
+    schemas, text = document["components"]["schemas"], json.dumps(document)
+
+    assert "writeOnly" not in text
+    assert not [name for name in schemas if name.endswith("Out")]
+    assert "default" not in schemas["LoginForm"]["properties"]["grant_type"]
+    for name in ("User", "TokenPair", "Session", "ServerMetadata", "Key"):
+        assert schemas[name]["required"] == list(schemas[name]["properties"]), name
+    for operation in operations(document).values():
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            assert content["schema"].keys() <= {"$ref", "oneOf"}
+        for parameter in operation.get("parameters", []):
+            assert "anyOf" not in parameter["schema"], parameter
+
+
+def test_the_document_says_what_it_is_about(document: dict[str, Any]) -> None:
+    assert document["servers"][0]["url"] == "/"
+    assert document["info"]["license"]["identifier"] == "MIT"
+    assert all(tag["description"] for tag in document["tags"])
+    used = {tag for operation in operations(document).values() for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in document["tags"]}
+    assert all(operation["description"] for operation in operations(document).values())
+
+
+def test_the_document_of_the_repository_is_that_of_the_code() -> None:
+    """`make openapi` writes it."""
+    assert FILE.read_text(encoding="utf-8") == document_text()
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])

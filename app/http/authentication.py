@@ -9,13 +9,14 @@ from pydantic import TypeAdapter
 
 from app.errors import CrossSiteRequest, Forbidden, NotAuthenticated, TokenExpired, TokenRefused
 from app.greenlets import run_in_greenlet
-from app.http.bodies import json_body, validated
+from app.http.bodies import validated
 from app.http.client import client_of
 from app.http.cookies import ACCESS_COOKIE, DEVICE_COOKIE, REFRESH_COOKIE
 from app.http.dependencies import access_tokens_of, container_of, cookies_of
+from app.http.grants import SentRefreshToken
 from app.http.middleware.observability import route_of
 from app.models.users import Role
-from app.schemas.sessions import IdempotencyKeyText, RefreshRequest
+from app.schemas.sessions import IdempotencyKeyText
 from app.security.tokens import AccessClaims
 from app.services.accounts.profile import Account
 from app.services.operations.audit import UserActor
@@ -103,17 +104,6 @@ async def _came_by_cookie(request: Request) -> bool:
 CameByCookie = Annotated[bool, Depends(_came_by_cookie)]
 
 
-def _refresh_token_in(body: RefreshRequest | None) -> str | None:
-    if body is None or body.refresh_token is None:
-        return None
-    return body.refresh_token.get_secret_value()
-
-
-def _find_refresh_token(request: Request, body: RefreshRequest | None) -> str | None:
-    token = _refresh_token_in(body)
-    return cookies_of(request).read(REFRESH_COOKIE) if token is None else token
-
-
 async def _login_cookies(request: Request) -> LoginCookies:
     """None of a request from another site."""
     cookies = cookies_of(request)
@@ -126,21 +116,7 @@ async def _login_cookies(request: Request) -> LoginCookies:
 CookiesOfEarlierLogin = Annotated[LoginCookies, Depends(_login_cookies)]
 
 
-class _RefreshToken:
-    async def __call__(self, request: Request, body: RefreshRequest | None = None) -> str:
-        """Raises NotAuthenticated, CrossSiteRequest."""
-        if token := _find_refresh_token(request, body):
-            return token
-        raise NotAuthenticated
-
-    async def from_request(self, request: Request) -> str:
-        return await self(request, await json_body(request, RefreshRequest))
-
-
-PresentedRefreshToken = Annotated[str, Depends(_RefreshToken())]
-
-
-_KEY_HEADER: Final = "idempotency-key"
+_KEY_HEADER: Final = "Idempotency-Key"
 _KEY_TEXT: Final = TypeAdapter(IdempotencyKeyText | None)
 
 
@@ -149,7 +125,10 @@ class _IdempotencyKey:
         self,
         idempotency_key: Annotated[
             IdempotencyKeyText | None,
-            Header(description="If the response was lost, repeat the refresh with the same key within 60 s."),
+            Header(
+                alias=_KEY_HEADER,
+                description="If the response was lost, repeat the refresh with the same key within 60 s.",
+            ),
         ] = None,
     ) -> str | None:
         return idempotency_key
@@ -169,16 +148,15 @@ class RefreshTokenCredential(str):
 
 
 class _LogoutCredential(_Password):
-    async def __call__(
-        self, request: Request, body: RefreshRequest | None = None
-    ) -> AccessClaims | RefreshTokenCredential:
+    async def __call__(self, request: Request) -> AccessClaims | RefreshTokenCredential:
+        sent = await SentRefreshToken.of(request)
         try:
             claims = await _access_token(request)
             await _current_user(request, claims)
         except (NotAuthenticated, TokenRefused) as refused:
             # The browser's cookie does not stand in for a bad Bearer token that somebody chose to send.
             chosen = bearer_of(request) and not isinstance(refused, TokenExpired)
-            if token := _refresh_token_in(body) if chosen else _find_refresh_token(request, body):
+            if token := sent.token if chosen else sent.or_cookie(request):
                 return RefreshTokenCredential(token)
             raise
         return claims

@@ -28,7 +28,9 @@ from app.errors import (
     Unavailable,
 )
 from app.http.dependencies import cookies_of
+from app.http.routing import path_of
 from app.schemas.errors import status_of
+from app.schemas.oauth_errors import oauth_fields
 from app.telemetry.repetition import Repetition
 
 MAX_ERROR_BYTES: Final = 2048
@@ -37,6 +39,8 @@ _MAX_DEPTH: Final = 4
 _MAX_NAME: Final = 32
 _MAX_MESSAGE: Final = 160
 _OUTAGE_SECONDS: Final = 10
+
+_TOKEN_ENDPOINTS: Final = ("/api/v1/token", "/api/v1/refresh")
 
 log = structlog.get_logger(__name__)
 
@@ -130,8 +134,12 @@ def _respond(
 ) -> Response:
     if isinstance(error, PasswordRefused):
         detail = [{"loc": ["body", error.field], "msg": str(error), "type": error.reason}]
+    elif isinstance(error, InvalidInput) and detail is None:
+        detail = [{"loc": [], "msg": str(error), "type": error.code}]
+    detail = str(error) if detail is None else detail
+    of_oauth = oauth_fields(type(error), detail) if path_of(request.scope) in _TOKEN_ENDPOINTS else {}
     response = JSONResponse(
-        {"detail": str(error) if detail is None else detail, "code": error.code},
+        {"detail": detail, "code": error.code, **of_oauth},
         status_code=status_of(type(error)),
         headers={**(headers or {}), **_headers(error)},
     )

@@ -53,10 +53,15 @@ class Route(LimitedRoute):
         has_form = self.body_field is not None and isinstance(self.body_field.field_info, params.Form)
 
         async def handle(request: Request) -> Response:
-            CLIENT_LEAVES.set(partial(_until_client_leaves, request))  # until the request's task ends
+            hear_when_client_leaves(request)
             return await handler(await utf8_form(request) if has_form else request)
 
         return handle
+
+
+def hear_when_client_leaves(request: Request) -> None:
+    """For what waits for a hash, until the request's task ends."""
+    CLIENT_LEAVES.set(partial(_until_client_leaves, request))
 
 
 async def _until_client_leaves(request: Request) -> None:

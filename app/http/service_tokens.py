@@ -16,7 +16,7 @@ from app.models.service_tokens import Scope
 class ServiceTokenRequired(SecurityBase):
     """A dependency that admits service tokens with the scope."""
 
-    scheme_name = "Service token"
+    scheme_name = "ServiceToken"
     model = HTTPBearer(description="Made by `python -m app.cli services create`.")
 
     def __init__(self, scope: Scope) -> None:

@@ -21,6 +21,7 @@ from app.http.dependencies import (
     RevocationServiceDep,
     SessionServiceDep,
 )
+from app.http.openapi import SET_COOKIE
 from app.http.pages import LINK, AfterSession, Limit, page_of
 from app.http.routing import Route
 from app.http.token_response import token_response
@@ -41,6 +42,7 @@ router = APIRouter(
     summary="Change my password",
     response_model=TokenPairOut,
     responses={
+        200: {"headers": SET_COOKIE},
         204: {"description": "Changed, with an access token that belongs to no session"},
         **responses(
             *_MINE,
@@ -70,15 +72,18 @@ def change_password(
     "/delete",
     status_code=204,
     summary="Delete my account",
-    responses=responses(
-        *_MINE,
-        InvalidInput,
-        InvalidCredentials,
-        CrossSiteRequest,
-        LastAdmin,
-        PayloadTooLarge,
-        TooManyRequests,
-    ),
+    responses={
+        204: {"headers": SET_COOKIE},
+        **responses(
+            *_MINE,
+            InvalidInput,
+            InvalidCredentials,
+            CrossSiteRequest,
+            LastAdmin,
+            PayloadTooLarge,
+            TooManyRequests,
+        ),
+    },
 )
 def delete_account(
     proof: PasswordProof, user: CurrentActor, closure: AccountClosureServiceDep, cookies: AuthCookiesDep
@@ -130,6 +135,7 @@ def end_session(
     came_by_cookie: CameByCookie,
     cookies: AuthCookiesDep,
 ) -> Response:
+    """If it is this one, the cookies go too."""
     revocation.log_out_of(user, session_id)
     response = Response(status_code=204)
     if session_id == claims.session_id and came_by_cookie:
@@ -144,4 +150,5 @@ def end_session(
     responses=responses(*_MINE, CrossSiteRequest),
 )
 def end_other_sessions(user: CurrentActor, claims: AccessToken, revocation: RevocationServiceDep) -> None:
+    """All but the one that asks."""
     revocation.log_out_of_others(user, claims.session_id)

@@ -64,12 +64,14 @@ def list_users(
     responses=responses(*_READ, PasswordTooCommon, CrossSiteRequest, EmailTaken, PayloadTooLarge),
 )
 def create_user(new_user: AdminNewUser, actor: CurrentAdmin, admin: AdminServiceDep) -> UserOut:
+    """The user can log in at once, with the password given here."""
     password = NewPassword(new_user.password.get_secret_value(), new_user.email)
     return UserOut.model_validate(admin.create(actor, password, new_user.role))
 
 
 @router.get("/{user_id}", summary="Look at a user", responses=responses(*_READ, NotFound))
 def read_user(user_id: UserId, admin: AdminServiceDep) -> UserOut:
+    """As the database has them now."""
     return UserOut.model_validate(admin.get(user_id))
 
 
@@ -98,6 +100,7 @@ def change_role(user_id: UserId, change: RoleChange, actor: CurrentAdmin, admin:
     "/{user_id}", status_code=204, summary="Delete a user", responses=responses(*_CHANGE, LastAdmin)
 )
 def delete_user(user_id: UserId, actor: CurrentAdmin, admin: AdminServiceDep) -> None:
+    """The account and its sessions are gone; the email can be registered again."""
     admin.delete(actor, user_id)
 
 
@@ -114,6 +117,7 @@ def list_sessions_of(
     limit: Limit = 100,
     after: AfterSession = None,
 ) -> list[SessionOut]:
+    """Active sessions, most recently used first."""
     rows = sessions.list_active(user_id, after, limit + 1)
     return [SessionOut.model_validate(row) for row in page_of(rows, limit, "after", request, response)]
 
@@ -125,4 +129,5 @@ def list_sessions_of(
     responses=responses(*_CHANGE),
 )
 def end_sessions_of(user_id: UserId, actor: CurrentAdmin, sessions: SessionAdminServiceDep) -> None:
+    """The user is signed out everywhere."""
     sessions.revoke(actor, user_id)

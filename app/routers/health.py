@@ -8,7 +8,7 @@ from app.errors import Unavailable
 from app.greenlets import run_in_greenlet
 from app.http.dependencies import HealthServiceDep
 from app.http.routing import Route
-from app.schemas.errors import responses
+from app.schemas.errors import RETRY_AFTER, responses
 from app.schemas.health import Healthy, Unhealthy
 
 TIMEOUT_SECONDS: Final = 1.8
@@ -16,6 +16,7 @@ _READY: Final[dict[int | str, dict[str, Any]]] = {
     **responses(),
     503: {
         "model": Unhealthy,
+        "headers": RETRY_AFTER,
         "description": "The database does not answer, is read-only, or has another schema",
     },
 }
@@ -32,6 +33,7 @@ router = APIRouter(tags=["operations"], route_class=Route)
 )
 @router.get("/api/v1/health", summary="Can it serve?", response_model=Healthy, responses=_READY)
 async def read_health(health: HealthServiceDep) -> Healthy | JSONResponse:
+    """Whether the database answers, takes writes, and has the schema that the code needs."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await run_in_greenlet(health.check)

@@ -50,6 +50,7 @@ _TEXT = {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}
     },
 )
 async def read_metrics(metrics: MetricsDep, request: Request) -> Response:
+    """Of all workers of this server together."""
     headers = request.headers
     zipped = gzip_accepted(headers.get("Accept-Encoding", ""))
     # On a thread, as it reads the files of all workers.

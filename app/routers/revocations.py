@@ -49,7 +49,7 @@ async def read_revocations(
     request: Request,
     after: _CursorText = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
-    last_event_id: Annotated[str | None, Header(max_length=2000)] = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=2000)] = None,
 ) -> RevocationPage | Response:
     """In the order of their commits; without `after`, all that concern unexpired tokens.
 

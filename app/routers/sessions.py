@@ -1,7 +1,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import (
     CrossSiteRequest,
@@ -21,7 +21,6 @@ from app.http.authentication import (
     CookiesOfEarlierLogin,
     IdempotencyKey,
     LogoutCredential,
-    PresentedRefreshToken,
     RefreshTokenCredential,
 )
 from app.http.dependencies import (
@@ -32,10 +31,12 @@ from app.http.dependencies import (
     RotationServiceDep,
     cookies_of,
 )
+from app.http.grants import GRANT_BODY, REFRESH_BODY, Grant, PresentedRefreshToken
+from app.http.openapi import SET_COOKIE
 from app.http.routing import Route
 from app.http.token_response import token_response
 from app.schemas.errors import responses
-from app.schemas.sessions import LoginForm, TokenPairOut
+from app.schemas.sessions import RefreshForm, TokenPairOut
 
 router = APIRouter(prefix="/api/v1", tags=["sessions"], route_class=Route)
 
@@ -59,21 +60,41 @@ class ClearsCookies(Route):
     "/token",
     summary="Log in",
     response_model=TokenPairOut,
-    responses=responses(InvalidInput, InvalidCredentials, PayloadTooLarge, TooManyRequests, Unavailable),
+    openapi_extra=GRANT_BODY,
+    responses={
+        200: {"headers": SET_COOKIE},
+        **responses(
+            InvalidInput,
+            InvalidCredentials,
+            InvalidRefreshToken,
+            RefreshTokenReused,
+            PayloadTooLarge,
+            TooManyRequests,
+            Unavailable,
+            oauth=True,
+        ),
+    },
 )
 def create_token(
-    form: Annotated[LoginForm, Form()],
+    form: Grant,
     login: LoginServiceDep,
+    rotation: RotationServiceDep,
     client: CurrentClient,
     cookies: AuthCookiesDep,
     earlier: CookiesOfEarlierLogin,
+    idempotency_key: IdempotencyKey,
 ) -> Response:
     """Opens a session and answers with its token pair, in the body and as HttpOnly cookies.
 
     Another site's request gets no cookies, so that nobody can be signed in to somebody else's account.
 
     It replaces the session of the browser's refresh token, and one user has at most `SESSIONS_PER_USER`.
+
+    With `grant_type=refresh_token` it does what `/api/v1/refresh` does.
     """
+    if isinstance(form, RefreshForm):
+        token = form.refresh_token.get_secret_value()
+        return token_response(rotation.refresh(token, idempotency_key, client), cookies)
     password = form.password.get_secret_value()
     logged_in = login.log_in(form.username, password, client, earlier)
     response = token_response(logged_in.pair, cookies)
@@ -85,15 +106,20 @@ def create_token(
     "/refresh",
     summary="Refresh",
     response_model=TokenPairOut,
-    responses=responses(
-        InvalidInput,
-        NotAuthenticated,
-        InvalidRefreshToken,
-        RefreshTokenReused,
-        CrossSiteRequest,
-        PayloadTooLarge,
-        Unavailable,
-    ),
+    openapi_extra=REFRESH_BODY,
+    responses={
+        200: {"headers": SET_COOKIE},
+        **responses(
+            InvalidInput,
+            NotAuthenticated,
+            InvalidRefreshToken,
+            RefreshTokenReused,
+            CrossSiteRequest,
+            PayloadTooLarge,
+            Unavailable,
+            oauth=True,
+        ),
+    },
 )
 def refresh_token(
     token: PresentedRefreshToken,
@@ -131,16 +157,20 @@ router.add_api_route(
     status_code=204,
     summary="Log out",
     route_class_override=ClearsCookies,
-    responses=responses(
-        InvalidInput,
-        NotAuthenticated,
-        InvalidToken,
-        TokenExpired,
-        TokenRevoked,
-        InvalidRefreshToken,
-        RefreshTokenReused,
-        CrossSiteRequest,
-        PayloadTooLarge,
-        Unavailable,
-    ),
+    openapi_extra=REFRESH_BODY,
+    responses={
+        204: {"headers": SET_COOKIE},
+        **responses(
+            InvalidInput,
+            NotAuthenticated,
+            InvalidToken,
+            TokenExpired,
+            TokenRevoked,
+            InvalidRefreshToken,
+            RefreshTokenReused,
+            CrossSiteRequest,
+            PayloadTooLarge,
+            Unavailable,
+        ),
+    },
 )

@@ -1,15 +1,14 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress
+from pydantic import Field, IPvAnyAddress
 
 from app.models.audit import AuditEventName
+from app.schemas.fields import Answer
 
 
-class AuditEventOut(BaseModel):
+class AuditEventOut(Answer):
     """`actor_id` is null if no user was signed in: a failed login, or a command of an operator."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: int = Field(examples=[1])
     at: datetime

@@ -26,6 +26,7 @@ from app.errors import (
     Unauthenticated,
     Unavailable,
 )
+from app.schemas.oauth_errors import oauth_fields
 
 STATUS: Final[dict[type[ServiceError], int]] = {
     InvalidInput: 400,
@@ -61,7 +62,13 @@ _DESCRIPTIONS: Final = {
     503: "Try again after `Retry-After` seconds",
 }
 
-_RETRY: Final = (429, 503)
+RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "description": "In seconds."}}
+_CHALLENGE: Final = {"schema": {"type": "string"}, "description": "RFC 6750 §3."}
+_HEADERS: Final[dict[int, dict[str, Any]]] = {
+    401: {"WWW-Authenticate": _CHALLENGE},
+    429: RETRY_AFTER,
+    503: RETRY_AFTER,
+}
 
 
 class Problem(BaseModel):
@@ -70,41 +77,44 @@ class Problem(BaseModel):
     type: str
 
 
-class ErrorBody(BaseModel):
-    """`code` is for programs, `detail` is for people. `detail` is a list where the status is 400."""
-
-    detail: str | list[Problem]
-    code: str
-
-
 def status_of(error: type[ServiceError]) -> int:
     return next(status for family, status in STATUS.items() if issubclass(error, family))
 
 
-def responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for the errors of an endpoint; 500 is always added."""
-    documented: dict[int | str, dict[str, Any]] = {}
-    known: list[type[ServiceError]] = [*errors, InternalError]
-    for error in sorted(known, key=status_of):
-        status = status_of(error)
-        entry = documented.setdefault(
-            status,
-            {
-                "model": ErrorBody,
-                "description": _DESCRIPTIONS[status],
-                "content": {"application/json": {"examples": {}}},
-            },
-        )
-        if status in _RETRY:
-            entry["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "In seconds."}}
-        entry["content"]["application/json"]["examples"][error.code] = {"value": _example(error)}
-    return documented
+def responses(*errors: type[ServiceError], oauth: bool = False) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses for the errors of an endpoint; 500 is always added.
+
+    `oauth`: with the fields of RFC 6749 §5.2.
+    """
+    by_status: dict[int, list[type[ServiceError]]] = {}
+    for error in sorted([*errors, InternalError], key=status_of):
+        by_status.setdefault(status_of(error), []).append(error)
+    return {status: _response(status, found, oauth=oauth) for status, found in by_status.items()}
 
 
-def _example(error: type[ServiceError]) -> dict[str, Any]:
-    if not issubclass(error, InvalidInput):
-        return {"detail": error.message, "code": error.code}
+def _response(status: int, errors: list[type[ServiceError]], *, oauth: bool) -> dict[str, Any]:
+    examples = {error.code: {"value": _example(error, oauth=oauth)} for error in errors}
+    content = {"schema": _body(status, [*examples], oauth=oauth), "examples": examples}
+    response = {"description": _DESCRIPTIONS[status], "content": {"application/json": content}}
+    return response | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
+
+
+def _body(status: int, codes: list[str], *, oauth: bool) -> dict[str, Any]:
+    """`code` is for programs, `detail` is for people."""
+    problems = {"type": "array", "items": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
+    properties: dict[str, Any] = {
+        "detail": problems if status == status_of(InvalidInput) else {"type": "string"},
+        "code": {"type": "string", "enum": codes},
+    }
+    if oauth:
+        properties |= {"error": {"type": "string"}, "error_description": {"type": "string"}}
+    return {"type": "object", "properties": properties, "required": [*properties]}
+
+
+def _example(error: type[ServiceError], *, oauth: bool) -> dict[str, Any]:
     problem = {"loc": ["body", "email"], "msg": "Field required", "type": "missing"}
     if issubclass(error, PasswordTooCommon):
         problem = {"loc": ["body", "password"], "msg": error.message, "type": error.reason}
-    return {"detail": [problem], "code": error.code}
+    detail = [problem] if issubclass(error, InvalidInput) else error.message
+    ours = {"detail": detail, "code": error.code}
+    return ours | oauth_fields(error, detail) if oauth else ours

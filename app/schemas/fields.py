@@ -1,11 +1,11 @@
-"""Field types that several requests share."""
+"""Field types that several requests share, and what all answers have in common."""
 
 import re
 import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_core import PydanticKnownError
 
 from app.security.passwords import MAX_PASSWORD_BYTES, normalize_password
@@ -56,6 +56,12 @@ def _in_utc(value: datetime) -> datetime:
         return value.astimezone(UTC)
     except OverflowError:
         raise ValueError("no such moment in UTC") from None
+
+
+class Answer(BaseModel):
+    """A field with a default is always there, and the OpenAPI document says so."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_serialization_defaults_required=True)
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_as_date_time), AfterValidator(_in_utc)]

@@ -1,11 +1,11 @@
 from typing import Literal
 
-from pydantic import BaseModel
+from app.schemas.fields import Answer
 
 
-class Healthy(BaseModel):
+class Healthy(Answer):
     status: Literal["ok"] = "ok"
 
 
-class Unhealthy(BaseModel):
+class Unhealthy(Answer):
     status: Literal["unavailable"] = "unavailable"

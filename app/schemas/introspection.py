@@ -4,6 +4,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from app.models.users import Role
+from app.schemas.fields import Answer
 
 
 class IntrospectionRequest(BaseModel):
@@ -21,7 +22,7 @@ class Demand(BaseModel):
     role: Role | None = None
 
 
-class ActiveToken(BaseModel):
+class ActiveToken(Answer):
     """RFC 7662 §2.2. `role` is the user's role now; times are Unix seconds."""
 
     active: Literal[True] = True
@@ -36,5 +37,5 @@ class ActiveToken(BaseModel):
     exp: int = Field(examples=[1764123456])
 
 
-class InactiveToken(BaseModel):
+class InactiveToken(Answer):
     active: Literal[False] = False

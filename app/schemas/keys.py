@@ -1,17 +1,15 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.models.signing_keys import MAX_REASON
-from app.schemas.fields import Line
+from app.schemas.fields import Answer, Line
 from app.security.keyring import KeyState
 
 
-class KeyOut(BaseModel):
+class KeyOut(Answer):
     """`superseded_at` is when the next key begins to sign; `can_sign` is false if it cannot be decrypted."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     kid: str = Field(examples=["oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"])
     algorithm: Literal["ES256", "RS256"] = Field(examples=["ES256"])
@@ -38,8 +36,6 @@ class KeyRevocation(BaseModel):
     reason: Annotated[Line, Field(min_length=1, max_length=MAX_REASON, examples=["a backup was lost"])]
 
 
-class RewrappedOut(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
+class RewrappedOut(Answer):
     rewrapped: int = Field(examples=[2])
     undecryptable: list[str] = Field(examples=[[]])

@@ -2,14 +2,16 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from app.schemas.fields import Answer
 
 _Seconds = Annotated[int, BeforeValidator(lambda at: int(at.timestamp()) if isinstance(at, datetime) else at)]
 _CURSOR = "7c1c5d3aa9f4f0d6b1a0a5b0a8e6c1f2.871:874:"
 _Subject = Annotated[str, BeforeValidator(str)]
 
 
-class Revocation(BaseModel):
+class Revocation(Answer):
     """Access tokens that must not be believed any more, until `expires_at` (Unix seconds).
 
     With `sid`: all of this session. With `sub`: of this user, those issued (`iat`) until `issued_before`
@@ -27,9 +29,7 @@ class Revocation(BaseModel):
     expires_at: _Seconds = Field(examples=[1764124356])
 
 
-class RevocationPage(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
+class RevocationPage(Answer):
     revocations: list[Revocation] = Field(validation_alias="items", examples=[[]])
     cursor: str = Field(description="For `after` of the next request.", examples=[_CURSOR])
     has_more: bool = Field(description="Whether to ask again at once.")

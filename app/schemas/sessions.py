@@ -3,10 +3,11 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, SecretStr
+from pydantic import BaseModel, Field, IPvAnyAddress, SecretStr
+from pydantic.json_schema import SkipJsonSchema
 
 from app.models.sessions import RevocationReason
-from app.schemas.fields import Password, Text
+from app.schemas.fields import Answer, Password, Text
 from app.security.emails import MAX_EMAIL_LENGTH
 
 # Client generators use this name from the OpenAPI document.
@@ -17,23 +18,28 @@ _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 class LoginForm(BaseModel):
     """Has the format of RFC 6749 §4.3.2, but is only for our own frontend, not for third parties."""
 
-    grant_type: Literal["password"] = "password"
+    grant_type: Literal["password"] = Field(default_factory=lambda: "password")
     username: Text = Field(
         max_length=MAX_EMAIL_LENGTH, description="The email.", examples=["ada@example.com"]
     )
     password: Password
 
 
+class RefreshForm(BaseModel):
+    """RFC 6749 §6."""
+
+    grant_type: Literal["refresh_token"] = Field(default_factory=lambda: "refresh_token")
+    refresh_token: SecretStr = Field(examples=[_JWT])
+
+
 class RefreshRequest(BaseModel):
-    refresh_token: SecretStr | None = Field(
-        default=None, description="Left out by clients that use cookies.", examples=[_JWT]
+    refresh_token: SecretStr | SkipJsonSchema[None] = Field(
+        default_factory=lambda: None, description="Left out by clients that use cookies."
     )
 
 
-class TokenPairOut(BaseModel):
+class TokenPairOut(Answer):
     """Lifetimes are in seconds."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     access_token: str = Field(examples=[_JWT])
     token_type: Literal["bearer"] = "bearer"
@@ -42,9 +48,7 @@ class TokenPairOut(BaseModel):
     refresh_expires_in: int = Field(examples=[604800])
 
 
-class _SessionBase(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
+class _SessionBase(Answer):
     id: UUID = Field(examples=["7b0c1f5e-2f5c-4bb0-9a86-5d1a6f7d3a10"])
     created_at: datetime
     user_agent: str | None = Field(examples=["Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"])

@@ -4,7 +4,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from app.models.users import Role
-from app.schemas.fields import Password
+from app.schemas.fields import Answer, Password
 from app.security.emails import MAX_EMAIL_LENGTH, normalize_email
 
 Email = Annotated[
@@ -52,9 +52,7 @@ class PasswordProof(BaseModel):
     password: Password
 
 
-class UserOut(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
+class UserOut(Answer):
     id: int = Field(examples=[1])
     email: str = Field(max_length=MAX_EMAIL_LENGTH, examples=["ada@example.com"])
     role: Role = Field(examples=[Role.USER])
