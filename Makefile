@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 .
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 N ?= 10
+NODE_FOR_GENERATORS := node --eval 'const [a, b] = process.versions.node.split("."); process.exit(+(a < 20 || (a == 20 && b < 19)))'
 # As many processes as tests/conftest.py finds right; one that is out of work takes some from another.
 PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 
@@ -57,12 +58,18 @@ format: install ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-clients-test: install ## the clients: tests, types, packages; TypeScript's where there is Node.js 20 or newer
+clients-test: install ## the clients, also generated ones: tests, types; TypeScript's where there is Node.js 20.19
 	@cd clients/python && ../../$(BIN)/python -m pytest --quiet
 	@if node --eval 'process.exit(Number(process.versions.node.split(".")[0] < 20))' 2>/dev/null; then \
 		cd clients/typescript && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent; } \
 			&& npm test --silent && npm pack --silent --dry-run; \
 	else echo "There is no Node.js 20 or newer here: the tests of clients/typescript are left out."; fi
+	@if $(NODE_FOR_GENERATORS) 2>/dev/null; then \
+		cd clients/generated && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent; } \
+			&& { [ .venv/installed -nt requirements.txt ] || { ../../$(BIN)/python -m venv .venv \
+				&& .venv/bin/python -m pip install --quiet -r requirements.txt && touch .venv/installed; }; } \
+			&& cd ../.. && $(BIN)/python -m pytest --quiet tests/generated_clients.py; \
+	else echo "There is no Node.js 20.19 or newer here: generated clients are left out."; fi
 
 docker-test: install ## build the images and try the stack, where there is a Docker engine (minutes)
 	@$(BIN)/python -m pytest tests/docker_checks.py -v -rs -s

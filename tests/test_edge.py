@@ -389,7 +389,7 @@ def test_a_client_that_asks_before_it_sends_is_told_to(api: Api) -> None:
         assert client.line() == b"\r\n"
         client.send(b"{}")
 
-        assert client.answer().error == (401, "not_authenticated")
+        assert client.answer().error == (400, "validation_error")
 
 
 def test_a_client_that_asks_before_it_sends_too_much_hears_so_at_once(api: Api) -> None:

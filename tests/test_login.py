@@ -101,7 +101,10 @@ def test_every_refused_login_looks_the_same(api: Api, engine: Engine) -> None:
 
     assert {error_of(refusal) for refusal in refusals} == {(401, "invalid_credentials")}
     assert {refusal.text for refusal in refusals} == {
-        '{"detail":"Incorrect email or password","code":"invalid_credentials"}'
+        (
+            '{"detail":"Incorrect email or password","code":"invalid_credentials",'
+            '"error":"invalid_grant","error_description":"Incorrect email or password"}'
+        )
     }
     assert {refusal.headers["www-authenticate"] for refusal in refusals} == {"Bearer"}
 

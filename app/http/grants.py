@@ -16,7 +16,7 @@ from app.schemas.sessions import LoginForm, RefreshForm, RefreshRequest
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 GRANT_BODY: Final = one_body_of({_FORMS[0]: [LoginForm, RefreshForm]}, required=True)
-REFRESH_BODY: Final = one_body_of({"application/json": [RefreshRequest], _FORMS[0]: [RefreshForm]})
+REFRESH_BODY: Final = one_body_of({"application/json": [RefreshRequest]})
 
 
 async def _grant(request: Request) -> LoginForm | RefreshForm:

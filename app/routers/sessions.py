@@ -128,7 +128,10 @@ def refresh_token(
     cookies: AuthCookiesDep,
     idempotency_key: IdempotencyKey,
 ) -> Response:
-    """Exchanges a refresh token for a new pair. Each refresh token can be used once."""
+    """Exchanges a refresh token for a new pair. Each refresh token can be used once.
+
+    A form as in RFC 6749 §6 (`grant_type=refresh_token`) is taken as well.
+    """
     return token_response(rotation.refresh(token, idempotency_key, client), cookies)
 
 

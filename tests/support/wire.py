@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     def error(self) -> tuple[int, str]:
         """Status and code, after a check of the shape that every error has."""
         body: dict[str, Any] = json.loads(self.body)
-        assert set(body) == {"detail", "code"}
+        assert set(body) - {"error", "error_description"} == {"detail", "code"}
         assert self.headers["content-type"] == "application/json"
         return self.status, body["code"]
 
