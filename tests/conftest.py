@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, text
 
+from app.models.declarative import Base
 from app.security.passwords import PasswordHasher
 from app.telemetry.logs import configure_logging
 from tests.support import (
@@ -39,6 +40,7 @@ if sys.version_info < (3, 12) and "coverage" in sys.modules:
     weakref.WeakKeyDictionary = dict  # type: ignore[assignment, misc]
 _RUN = pytest.StashKey[Run]()
 _PROCESSES = {"start_process", "start_lasting_process", "own_server"}
+_TABLES = [table.name for table in Base.metadata.sorted_tables]
 _LASTING = ("two_workers", "ended_server", "served")
 
 
@@ -154,6 +156,32 @@ def start_lasting_service(database_url: str) -> Iterator[MakeService]:
 def api(start_lasting_service: MakeService) -> Api:
     """The service as most tests need it."""
     return start_lasting_service()
+
+
+@pytest.fixture(scope="session")
+def _sole_api(start_lasting_service: MakeService, make_database: MakeDatabase) -> Api:
+    return start_lasting_service(database_url=make_database(migrated=True))
+
+
+@pytest.fixture(scope="session")
+def _sole_engine(_sole_api: Api) -> Iterator[Engine]:
+    engine = look_into(_sole_api.container.settings.database_url.get_secret_value())
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sole_database(_sole_engine: Engine) -> Engine:
+    """For looking into the database of `sole_api`."""
+    with _sole_engine.connect() as connection:
+        connection.execute(text("; ".join(f"DELETE FROM {name}" for name in reversed(_TABLES))))
+    return _sole_engine
+
+
+@pytest.fixture
+def sole_api(_sole_api: Api, sole_database: Engine) -> Api:  # noqa: ARG001 — it empties the database
+    """A service like `api` on a database whose rows are this test's alone."""
+    return _sole_api
 
 
 @pytest.fixture(scope="session")

@@ -24,13 +24,19 @@ Event = dict[str, Any]
 
 
 @pytest.fixture
-def api(start_service: MakeService, fresh_database_url: str) -> Api:
-    return start_service(database_url=fresh_database_url)
+def api(sole_api: Api) -> Api:
+    return sole_api
 
 
 @pytest.fixture
-def admin(api: Api, fresh_database: Engine) -> Admin:
-    return Admin(api, fresh_database)
+def admin(api: Api, sole_database: Engine) -> Admin:
+    return Admin(api, sole_database)
+
+
+@pytest.fixture
+def lone_admin(start_service: MakeService, fresh_database_url: str, fresh_database: Engine) -> Admin:
+    """For tests that change the tables."""
+    return Admin(start_service(database_url=fresh_database_url), fresh_database)
 
 
 def trail(admin: Admin, **query: Any) -> list[Event]:
@@ -93,7 +99,7 @@ def test_an_audit_event_says_from_where_and_in_which_request(admin: Admin) -> No
     assert (event["ip_address"], event["user_agent"], event["request_id"]) == ("127.0.0.1", "Tab/1", "req-7")
 
 
-def test_the_audit_trail_holds_no_secret_and_no_email(admin: Admin, fresh_database: Engine) -> None:
+def test_the_audit_trail_holds_no_secret_and_no_email(admin: Admin, sole_database: Engine) -> None:
     service = admin.api
     email = new_email()
     service.register(email, "marked-password")
@@ -101,7 +107,7 @@ def test_the_audit_trail_holds_no_secret_and_no_email(admin: Admin, fresh_databa
     service.token(email, "marked-guess")
     service.log_out(pair["access_token"])
 
-    with fresh_database.connect() as connection:
+    with sole_database.connect() as connection:
         rows = str(connection.execute(text("SELECT * FROM audit_events")).all())
 
     for secret in ("marked", email, "$bcrypt", pair["access_token"], pair["refresh_token"]):
@@ -110,18 +116,18 @@ def test_the_audit_trail_holds_no_secret_and_no_email(admin: Admin, fresh_databa
 
 @pytest.mark.parametrize("table", ["audit_events"])
 def test_what_the_audit_trail_cannot_record_does_not_happen(
-    admin: Admin, fresh_database: Engine, table: str
+    lone_admin: Admin, fresh_database: Engine, table: str
 ) -> None:
-    service = admin.api
+    service = lone_admin.api
     user = register(service)
     pair = service.log_in(user["email"])
     with fresh_database.connect() as connection:
         connection.execute(text(f"ALTER TABLE {table} RENAME TO away"))
 
     answers = [
-        admin.change(user["id"], role="guest"),
-        admin.change(user["id"], is_active=False),
-        admin.call("DELETE", f"/{user['id']}"),
+        lone_admin.change(user["id"], role="guest"),
+        lone_admin.change(user["id"], is_active=False),
+        lone_admin.call("DELETE", f"/{user['id']}"),
         service.register(email := new_email()),
         service.log_out(pair["access_token"]),
     ]
@@ -129,22 +135,22 @@ def test_what_the_audit_trail_cannot_record_does_not_happen(
         connection.execute(text(f"ALTER TABLE away RENAME TO {table}"))
 
     assert {error_of(answer) for answer in answers} == {(500, "internal_error")}
-    assert admin.call("GET", f"/{user['id']}").json() == user
+    assert lone_admin.call("GET", f"/{user['id']}").json() == user
     assert service.register(email).status_code == 201
     assert service.refresh(pair["refresh_token"]).status_code == 200
 
 
-def test_what_does_not_happen_is_not_in_the_audit_trail(admin: Admin, fresh_database: Engine) -> None:
-    user = register(admin.api)
+def test_what_does_not_happen_is_not_in_the_audit_trail(lone_admin: Admin, fresh_database: Engine) -> None:
+    user = register(lone_admin.api)
     with fresh_database.connect() as connection:
         connection.execute(text("ALTER TABLE refresh_tokens RENAME TO away"))
-    disabled = admin.change(user["id"], is_active=False)
+    disabled = lone_admin.change(user["id"], is_active=False)
     with fresh_database.connect() as connection:
         connection.execute(text("ALTER TABLE away RENAME TO refresh_tokens"))
 
     assert error_of(disabled) == (500, "internal_error")
-    assert [event["event"] for event in trail(admin, user_id=user["id"])] == ["user.registered"]
-    assert admin.api.metric("app_admin_actions_total", action="user_disabled") == 0
+    assert [event["event"] for event in trail(lone_admin, user_id=user["id"])] == ["user.registered"]
+    assert lone_admin.api.metric("app_admin_actions_total", action="user_disabled") == 0
 
 
 def test_the_audit_trail_is_filtered_and_paged(admin: Admin) -> None:
@@ -248,18 +254,18 @@ def test_refused_administration_is_recorded_once_a_minute_for_each_user(
 
 
 def test_refused_administration_is_recorded_before_it_is_answered(
-    api: Api, admin: Admin, fresh_database: Engine
+    lone_admin: Admin, fresh_database: Engine
 ) -> None:
-    user = bearer(api.log_in()["access_token"])
+    user = bearer(lone_admin.api.log_in()["access_token"])
     with fresh_database.connect() as connection:
         connection.execute(text("ALTER TABLE audit_events RENAME TO away"))
-        unrecorded = api.http.get(AUDIT, headers=user)
+        unrecorded = lone_admin.api.http.get(AUDIT, headers=user)
         connection.execute(text("ALTER TABLE away RENAME TO audit_events"))
 
     assert error_of(unrecorded) == (500, "internal_error")
-    assert trail(admin, event="admin.refused") == []
-    assert error_of(api.http.get(AUDIT, headers=user)) == (403, "forbidden")
-    assert len(trail(admin, event="admin.refused")) == 1
+    assert trail(lone_admin, event="admin.refused") == []
+    assert error_of(lone_admin.api.http.get(AUDIT, headers=user)) == (403, "forbidden")
+    assert len(trail(lone_admin, event="admin.refused")) == 1
 
 
 def test_audit_events_are_forgotten_after_their_retention(

@@ -35,11 +35,6 @@ def live(api: Api, pair: dict[str, Any], **params: str) -> list[str]:
     return [session["id"] for session in response.json()]
 
 
-@pytest.fixture
-def fresh(start_service: MakeService, fresh_database_url: str) -> Api:
-    return start_service(database_url=fresh_database_url)
-
-
 def change_password(api: Api, pair: dict[str, Any]) -> None:
     body = {"current_password": PASSWORD, "new_password": "another horse staple"}
     changed = api.http.put("/api/v1/me/password", json=body, headers=bearer(pair["access_token"]))
@@ -55,10 +50,10 @@ def end_the_others(api: Api, pair: dict[str, Any]) -> None:
 
 
 def test_an_admins_own_copied_token_is_worth_nothing_after_a_password_change(
-    fresh: Api, fresh_database: Engine
+    sole_api: Api, sole_database: Engine
 ) -> None:
-    admin = Admin(fresh, fresh_database)
-    change_password(fresh, {"access_token": admin.token})
+    admin = Admin(sole_api, sole_database)
+    change_password(sole_api, {"access_token": admin.token})
 
     refused = admin.call("POST", json={"email": new_email(), "password": PASSWORD, "role": "admin"})
 
@@ -67,19 +62,19 @@ def test_an_admins_own_copied_token_is_worth_nothing_after_a_password_change(
 
 @pytest.mark.parametrize("end", [change_password, log_out, end_the_others])
 def test_a_copied_access_token_of_an_admin_is_worth_nothing_once_its_session_has_ended(
-    fresh: Api, fresh_database: Engine, end: Callable[[Api, dict[str, Any]], None]
+    sole_api: Api, sole_database: Engine, end: Callable[[Api, dict[str, Any]], None]
 ) -> None:
-    admin = Admin(fresh, fresh_database)
-    owner = fresh.log_in(admin.email)
+    admin = Admin(sole_api, sole_database)
+    owner = sole_api.log_in(admin.email)
     assert admin.call("GET").status_code == 200
-    end(fresh, owner)
+    end(sole_api, owner)
 
     refused = admin.call("POST", json={"email": new_email(), "password": PASSWORD, "role": "admin"})
 
     assert error_of(refused) == REVOKED
     assert refused.headers["www-authenticate"] == 'Bearer error="invalid_token"'
-    assert error_of(fresh.me(admin.token)) == REVOKED
-    assert error_of(fresh.http.get(SESSIONS, headers=bearer(admin.token))) == REVOKED
+    assert error_of(sole_api.me(admin.token)) == REVOKED
+    assert error_of(sole_api.http.get(SESSIONS, headers=bearer(admin.token))) == REVOKED
 
 
 def test_a_copied_access_token_does_not_end_the_owners_new_sessions(api: Api) -> None:
@@ -104,16 +99,18 @@ def test_a_reused_refresh_token_ends_the_access_tokens_too(start_service: MakeSe
     assert error_of(api.me(second["access_token"])) == REVOKED
 
 
-def test_a_user_who_was_disabled_and_enabled_has_to_log_in_again(fresh: Api, fresh_database: Engine) -> None:
-    admin = Admin(fresh, fresh_database)
-    pair = fresh.log_in()
-    user_id = fresh.me(pair["access_token"]).json()["id"]
+def test_a_user_who_was_disabled_and_enabled_has_to_log_in_again(
+    sole_api: Api, sole_database: Engine
+) -> None:
+    admin = Admin(sole_api, sole_database)
+    pair = sole_api.log_in()
+    user_id = sole_api.me(pair["access_token"]).json()["id"]
     admin.change(user_id, is_active=False)
-    assert error_of(fresh.me(pair["access_token"])) == (401, "invalid_token")
+    assert error_of(sole_api.me(pair["access_token"])) == (401, "invalid_token")
     admin.change(user_id, is_active=True)
 
-    assert error_of(fresh.me(pair["access_token"])) == REVOKED
-    assert fresh.refresh(pair["refresh_token"]).status_code == 401
+    assert error_of(sole_api.me(pair["access_token"])) == REVOKED
+    assert sole_api.refresh(pair["refresh_token"]).status_code == 401
 
 
 def test_an_access_token_of_another_users_session_is_refused(api: Api) -> None:
@@ -231,19 +228,19 @@ def test_a_login_with_a_refresh_cookie_that_is_worth_nothing_replaces_no_session
     assert end_reasons(engine, newer, response.json()) == [None, None]
 
 
-def test_sessions_are_listed_page_by_page(fresh: Api, fresh_database: Engine) -> None:
-    admin = Admin(fresh, fresh_database)
-    email = fresh.new_user()
-    pairs = [fresh.log_in(email) for _ in range(5)]
-    user_id = fresh.me(pairs[0]["access_token"]).json()["id"]
+def test_sessions_are_listed_page_by_page(sole_api: Api, sole_database: Engine) -> None:
+    admin = Admin(sole_api, sole_database)
+    email = sole_api.new_user()
+    pairs = [sole_api.log_in(email) for _ in range(5)]
+    user_id = sole_api.me(pairs[0]["access_token"]).json()["id"]
     for url, token in (
         (SESSIONS, pairs[0]["access_token"]),
         (f"{USERS}/{user_id}/sessions", admin.token),
     ):
-        everything = [each["id"] for each in fresh.http.get(url, headers=bearer(token)).json()]
+        everything = [each["id"] for each in sole_api.http.get(url, headers=bearer(token)).json()]
         seen, next_page = [], f"{url}?limit=2"
         for _ in range(3):
-            page = fresh.http.get(next_page, headers=bearer(token))
+            page = sole_api.http.get(next_page, headers=bearer(token))
             seen.append([each["id"] for each in page.json()])
             next_page = page.links["next"]["url"] if "next" in page.links else ""
 

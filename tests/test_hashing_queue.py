@@ -185,7 +185,7 @@ def test_a_password_change_whose_client_leaves_before_the_hash_changes_nothing(
     crowd: Crowd, held: HeldHashes
 ) -> None:
     held.let_go(2)
-    email = crowd.api.new_user()
+    email = crowd.api.register().json()["email"]
     token = crowd.api.log_in(email)["access_token"]
     body = f'{{"current_password": "{PASSWORD}", "new_password": "{ANOTHER}"}}'
     authorization = f"Authorization: Bearer {token}"
@@ -240,7 +240,7 @@ def test_a_64_of_ipv6_takes_one_turn(crowd: Crowd, held: HeldHashes) -> None:
 
 def test_a_known_device_comes_before_whoever_was_there(crowd: Crowd, held: HeldHashes) -> None:
     held.let_go(2)
-    email = crowd.api.new_user()
+    email = crowd.api.register().json()["email"]
     device = crowd.api.token(email).cookies["device"]
     answers = [crowd.log_in(f"busy {number}") for number in range(3)]
 

@@ -66,7 +66,7 @@ def test_each_request_is_one_line_of_the_log(logged: Api, lines: Lines) -> None:
 
 
 def test_each_security_event_is_one_line_of_the_log_with_the_request_id(logged: Api, lines: Lines) -> None:
-    email = logged.new_user()
+    email = logged.register().json()["email"]
     first = logged.log_in(email)
     logged.token(email, "another password")
     second = logged.refresh(first["refresh_token"], key="k").json()
@@ -129,7 +129,7 @@ def test_no_control_character_of_a_line_of_text_reaches_the_terminal(
 
 
 def test_no_secret_is_ever_logged(logged: Api, lines: Lines) -> None:
-    email = logged.new_user()
+    email = logged.register().json()["email"]
     pair = logged.log_in(email)
     logged.me(pair["access_token"])
     logged.me(pair["access_token"] + "x")

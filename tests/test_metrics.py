@@ -71,7 +71,7 @@ def test_every_series_of_the_metrics_is_there_from_the_start_at_zero(start_servi
 
 def test_registrations_logins_and_failures_are_counted(start_service: MakeService) -> None:
     api = start_service()
-    email = api.new_user()
+    email = api.register().json()["email"]
     api.log_in(email)
     api.token(email, "another password")
     api.token("nobody@example.com")

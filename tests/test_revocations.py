@@ -20,11 +20,6 @@ from tests.support.accounts import Admin, session_of
 from tests.support.siblings import OPERATOR, Sibling
 
 
-@pytest.fixture
-def fresh(start_service: MakeService, fresh_database_url: str) -> Api:
-    return start_service(database_url=fresh_database_url)
-
-
 def test_a_logout_is_published_with_its_session(api: Api) -> None:
     sibling, pair = Sibling(api), api.log_in()
     _, cursor = sibling.read()
@@ -54,16 +49,16 @@ def test_a_new_password_is_published_as_the_end_of_all_sessions_before_it(api: A
     assert session_of(changed.json()) not in {item["sid"] for item in published}
 
 
-def test_every_end_of_a_session_is_published(fresh: Api, fresh_database: Engine) -> None:
-    sibling, admin = Sibling(fresh), Admin(fresh, fresh_database)
+def test_every_end_of_a_session_is_published(sole_api: Api, sole_database: Engine) -> None:
+    sibling, admin = Sibling(sole_api), Admin(sole_api, sole_database)
     _, cursor = sibling.read()
-    email = fresh.new_user()
-    pairs = [fresh.log_in(email) for _ in range(3)]
-    user_id = fresh.me(pairs[0]["access_token"]).json()["id"]
-    second = fresh.refresh(pairs[1]["refresh_token"]).json()
-    fresh.refresh(second["refresh_token"])
-    fresh.refresh(pairs[1]["refresh_token"])  # stolen
-    fresh.http.delete("/api/v1/me/sessions", headers=bearer(pairs[0]["access_token"]))
+    email = sole_api.new_user()
+    pairs = [sole_api.log_in(email) for _ in range(3)]
+    user_id = sole_api.me(pairs[0]["access_token"]).json()["id"]
+    second = sole_api.refresh(pairs[1]["refresh_token"]).json()
+    sole_api.refresh(second["refresh_token"])
+    sole_api.refresh(pairs[1]["refresh_token"])  # stolen
+    sole_api.http.delete("/api/v1/me/sessions", headers=bearer(pairs[0]["access_token"]))
     admin.call("DELETE", f"/{user_id}/sessions")
 
     published, _ = sibling.read(cursor)
@@ -75,10 +70,10 @@ def test_every_end_of_a_session_is_published(fresh: Api, fresh_database: Engine)
     ]
 
 
-def test_a_role_an_end_and_a_deletion_of_a_user_are_published(fresh: Api, fresh_database: Engine) -> None:
-    sibling, admin = Sibling(fresh), Admin(fresh, fresh_database)
-    pair = fresh.log_in()
-    user_id = fresh.me(pair["access_token"]).json()["id"]
+def test_a_role_an_end_and_a_deletion_of_a_user_are_published(sole_api: Api, sole_database: Engine) -> None:
+    sibling, admin = Sibling(sole_api), Admin(sole_api, sole_database)
+    pair = sole_api.log_in()
+    user_id = sole_api.me(pair["access_token"]).json()["id"]
     _, cursor = sibling.read()
     admin.change(user_id, role="guest")
     admin.change(user_id, role="guest")
@@ -165,10 +160,10 @@ def test_a_cursor_is_never_longer_than_what_is_accepted(running: int) -> None:
 
 
 def test_a_first_listener_that_has_much_to_read_is_not_taken_for_a_slow_one(
-    fresh: Api, fresh_database: Engine, monkeypatch: pytest.MonkeyPatch
+    sole_api: Api, sole_database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.services.delivery.hub._BACKLOG", 5)
-    with fresh_database.connect() as connection:
+    with sole_database.connect() as connection:
         connection.execute(
             text(
                 "INSERT INTO revocations (session_id, reason, expires_at) SELECT gen_random_uuid(), 'logout',"
@@ -177,24 +172,24 @@ def test_a_first_listener_that_has_much_to_read_is_not_taken_for_a_slow_one(
         )
         connection.commit()
 
-    with Sibling(fresh).stream() as stream:
+    with Sibling(sole_api).stream() as stream:
         read = {stream.next()[1]["sid"] for _ in range(1500)}
-        pair = fresh.log_in()
-        fresh.log_out(pair["access_token"])
+        pair = sole_api.log_in()
+        sole_api.log_out(pair["access_token"])
         assert stream.next()[1]["sid"] == session_of(pair)
 
     assert len(read) == 1500
 
 
 def test_nothing_is_lost_when_transactions_commit_in_another_order(
-    fresh: Api, fresh_database: Engine
+    sole_api: Api, sole_database: Engine
 ) -> None:
-    sibling = Sibling(fresh)
+    sibling = Sibling(sole_api)
     _, cursor = sibling.read()
-    commit_0, _ = insert(fresh_database, SIDS[0])
-    commit_1, _ = insert(fresh_database, SIDS[1])
-    _, roll_back_2 = insert(fresh_database, SIDS[2])
-    commit_3, _ = insert(fresh_database, SIDS[3])
+    commit_0, _ = insert(sole_database, SIDS[0])
+    commit_1, _ = insert(sole_database, SIDS[1])
+    _, roll_back_2 = insert(sole_database, SIDS[2])
+    commit_3, _ = insert(sole_database, SIDS[3])
 
     heard: list[list[str]] = []
     for end in (commit_3, commit_1, roll_back_2, commit_0):
@@ -215,10 +210,10 @@ def _snapshots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("_snapshots")
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_nothing_is_lost_between_pages_while_others_commit(
-    fresh: Api, fresh_database: Engine, limit: int
+    sole_api: Api, sole_database: Engine, limit: int
 ) -> None:
-    sibling = Sibling(fresh)
-    commits = [insert(fresh_database, sid)[0] for sid in SIDS]
+    sibling = Sibling(sole_api)
+    commits = [insert(sole_database, sid)[0] for sid in SIDS]
     for number in (1, 3, 5):
         commits[number]()
 
@@ -233,10 +228,10 @@ def test_nothing_is_lost_between_pages_while_others_commit(
     assert {item["sid"] for item in sibling.read(cursor)[0]} <= set(SIDS)
 
 
-def test_each_items_cursor_continues_after_it(fresh: Api, fresh_database: Engine) -> None:
-    sibling = Sibling(fresh)
+def test_each_items_cursor_continues_after_it(sole_api: Api, sole_database: Engine) -> None:
+    sibling = Sibling(sole_api)
     for sid in SIDS[:4]:
-        insert(fresh_database, sid)[0]()
+        insert(sole_database, sid)[0]()
     items, _ = sibling.read()
 
     for position, item in enumerate(items):
@@ -244,15 +239,15 @@ def test_each_items_cursor_continues_after_it(fresh: Api, fresh_database: Engine
         assert [each["sid"] for each in following] == SIDS[position + 1 : 4]
 
 
-def test_fifty_writers_at_once_are_all_heard(fresh: Api, fresh_database: Engine) -> None:
-    sibling = Sibling(fresh)
+def test_fifty_writers_at_once_are_all_heard(sole_api: Api, sole_database: Engine) -> None:
+    sibling = Sibling(sole_api)
     _, cursor = sibling.read()
     heard: list[str] = []
     sids = [f"00000000-0000-4000-8000-{number:012}" for number in range(200)]
 
     def write(part: list[str]) -> None:
         for sid in part:
-            insert(fresh_database, sid)[0]()
+            insert(sole_database, sid)[0]()
 
     writers = [threading.Thread(target=write, args=(sids[start::4],)) for start in range(4)]
     for writer in writers:
@@ -291,21 +286,21 @@ def test_a_cursor_of_another_history_of_the_database_is_gone(api: Api) -> None:
     assert error_of(sibling.page(after=other)) == (410, "cursor_expired")
 
 
-def test_a_stream_begins_with_what_is_there_and_goes_on_with_what_comes(fresh: Api) -> None:
-    sibling, before, after = Sibling(fresh), fresh.log_in(), fresh.log_in()
-    fresh.log_out(before["access_token"])
+def test_a_stream_begins_with_what_is_there_and_goes_on_with_what_comes(sole_api: Api) -> None:
+    sibling, before, after = Sibling(sole_api), sole_api.log_in(), sole_api.log_in()
+    sole_api.log_out(before["access_token"])
 
     with sibling.stream() as stream:
         assert stream.response.headers["content-type"].startswith("text/event-stream")
         assert stream.response.headers["cache-control"] == "no-store"
         cursor, item = stream.next()
         assert (item["sid"], item["cursor"]) == (session_of(before), cursor)
-        fresh.log_out(after["access_token"])
+        sole_api.log_out(after["access_token"])
         cursor, item = stream.next()
         assert item["sid"] == session_of(after)
 
-    third = fresh.log_in()
-    fresh.log_out(third["access_token"])
+    third = sole_api.log_in()
+    sole_api.log_out(third["access_token"])
     with sibling.stream(cursor) as stream:
         assert stream.next()[1]["sid"] == session_of(third)
 
@@ -322,53 +317,53 @@ def test_a_stream_hears_of_what_another_replica_does(
 
 
 def test_a_stream_ends_when_its_connection_to_the_database_is_lost_and_nothing_is(
-    fresh: Api, fresh_database: Engine
+    sole_api: Api, sole_database: Engine
 ) -> None:
     """The connection that listens is lost; the one second's look finds what comes."""
-    sibling, pair = Sibling(fresh), fresh.log_in()
+    sibling, pair = Sibling(sole_api), sole_api.log_in()
     terminate = text(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
     )
 
     def ended() -> bool:
-        with fresh_database.connect() as connection:
+        with sole_database.connect() as connection:
             return bool(connection.execute(terminate).scalar_one())
 
     with sibling.stream() as stream:
         eventually(ended)
-        fresh.log_out(pair["access_token"])
+        sole_api.log_out(pair["access_token"])
         assert stream.next()[1]["sid"] == session_of(pair)
 
 
-def test_listeners_are_counted_and_forgotten(fresh: Api) -> None:
-    sibling = Sibling(fresh)
+def test_listeners_are_counted_and_forgotten(sole_api: Api) -> None:
+    sibling = Sibling(sole_api)
 
     with sibling.stream(), sibling.stream():
-        eventually(lambda: fresh.metric("app_revocation_listeners") == 2)
+        eventually(lambda: sole_api.metric("app_revocation_listeners") == 2)
 
-    eventually(lambda: fresh.metric("app_revocation_listeners") == 0)
+    eventually(lambda: sole_api.metric("app_revocation_listeners") == 0)
 
 
-def test_a_stream_of_a_revoked_service_token_ends(fresh: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_of_a_revoked_service_token_ends(sole_api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("app.services.delivery.hub", "app.routers.revocations"):
         monkeypatch.setattr(f"{module}.HEARTBEAT_SECONDS", 0.1)
-    sibling = Sibling(fresh)
+    sibling = Sibling(sole_api)
 
     with sibling.stream() as stream:
-        fresh.operator.service_tokens.revoke(OPERATOR, str(sibling.stored.id))
+        sole_api.operator.service_tokens.revoke(OPERATOR, str(sibling.stored.id))
         assert stream.ends()
 
 
 def test_a_stream_of_a_revoked_service_token_ends_also_while_revocations_flow(
-    fresh: Api, monkeypatch: pytest.MonkeyPatch
+    sole_api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.routers.revocations.HEARTBEAT_SECONDS", 0)
-    sibling = Sibling(fresh)
+    sibling = Sibling(sole_api)
 
     with sibling.stream() as stream:
-        fresh.operator.service_tokens.revoke(OPERATOR, str(sibling.stored.id))
-        fresh.log_out(fresh.log_in()["access_token"])
+        sole_api.operator.service_tokens.revoke(OPERATOR, str(sibling.stored.id))
+        sole_api.log_out(sole_api.log_in()["access_token"])
         with pytest.raises(EOFError):
             stream.next()
 

@@ -21,7 +21,15 @@ from sqlalchemy import URL, Engine, create_engine, make_url, text
 from app import devdb
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
-_FAST = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 400"
+_FAST = """
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_connections = 400
+wal_level = minimal
+max_wal_senders = 0
+autovacuum = off"""
+"""To copy files costs least at the minimal level; autovacuum would visit hundreds of databases by turns."""
 
 
 _STALE_SECONDS = 3600
@@ -91,7 +99,8 @@ class Run:
         with maintenance.connect() as connection:
             if migrated:
                 self._make_template(server, maintenance)
-                connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {self._template}"))
+                copy = f"TEMPLATE {self._template} STRATEGY FILE_COPY"  # half the work of the default
+                connection.execute(text(f"CREATE DATABASE {name} {copy}"))
             else:
                 connection.execute(text(f"CREATE DATABASE {name}"))
         return _url_of(server, name)
