@@ -196,7 +196,7 @@ def test_the_audit_trail_forgets_the_places_of_deleted_users(api: Api, fresh_dat
     leaver, removed, stays = (user["id"] for user in users)
     for user in users:
         api.token(user["email"], "a wrong password")
-    admin.change(leaver, role="guest")
+    admin.change(leaver, role="admin")
     token = api.log_in(users[0]["email"])["access_token"]
     api.http.post("/api/v1/me/delete", json={"password": PASSWORD}, headers=bearer(token))
     admin.call("DELETE", f"/{removed}")
