@@ -318,9 +318,10 @@ def test_grafana_finds_prometheus_and_the_dashboard() -> None:
     assert (source["type"], source["url"]) == ("prometheus", f"http://prometheus:{port['target']}")
 
 
-def test_what_observes_is_off_unless_asked_for_and_not_public() -> None:
-    for service in ("grafana", "prometheus"):
-        assert COMPOSE["services"][service]["profiles"] == ["observability"]
+def test_what_observes_or_catches_mails_is_off_unless_asked_for_and_not_public() -> None:
+    profiles = {"grafana": "observability", "prometheus": "observability", "mailpit": "development"}
+    for service, profile in profiles.items():
+        assert COMPOSE["services"][service]["profiles"] == [profile]
         assert {port["host_ip"] for port in COMPOSE["services"][service]["ports"]} == {
             "${AUTH_ADDRESS:-127.0.0.1}"
         }
