@@ -13,14 +13,20 @@ _NEWEST: Final = 100
 _PAGE: Final = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Mails</title>
 <style>body {{ font-family: sans-serif; max-width: 50em; margin: 2em auto; padding: 0 1em }}
-pre {{ white-space: pre-wrap; background: #f4f4f4; color: #222; padding: 1em }}</style>
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; padding: 1em; background: #f4f4f4; color: #222 }}
+</style>
 <h1>Mails</h1>
 <p>The newest {number} that this service has written, as files in {folder}.</p>
 {mails}
 </html>
 """
+
+_POLICY: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+}
 
 router = APIRouter(include_in_schema=False, route_class=Route)
 
@@ -32,7 +38,8 @@ def list_mails(folder: MailFolderDep) -> HTMLResponse:
         raise NotFound
     mails = [_section(mail) for mail in folder.newest(_NEWEST)]
     place = escape(str(folder.path))
-    return HTMLResponse(_PAGE.format(number=len(mails), folder=place, mails="\n".join(mails)))
+    page = _PAGE.format(number=len(mails), folder=place, mails="\n".join(mails))
+    return HTMLResponse(page, headers=_POLICY)
 
 
 def _section(mail: StoredMail) -> str:

@@ -45,7 +45,8 @@ class MailFolder:
 
     def newest(self, number: int) -> Iterator[StoredMail]:
         """Newest first."""
-        for file in sorted(self.path.glob("*.eml"), reverse=True)[:number]:
+        files = sorted(self.path.glob("*.eml"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        for file in files[:number]:
             message = _parse(file.read_bytes())
             body = message.get_body(("plain",))
             yield StoredMail(
