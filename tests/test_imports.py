@@ -91,6 +91,16 @@ def test_an_import_refuses_hashes_that_would_keep_a_core_busy(run: RunCommand, t
         assert f"line {line}: cost{cost}@example.com: {reason}\n" in result.stderr
 
 
+def test_a_file_may_come_from_a_spreadsheet(run: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_bytes(
+        f"\ufeffemail , role\t, hashed_password\r\na@b.example, user, {HASH}\r\n".encode()
+    )
+
+    result = run("users", "import", str(tmp_path / "users.csv"))
+
+    assert (result.returncode, result.stdout) == (0, "1 users imported, 0 rows skipped.\n"), result.stderr
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"email,role\na@b.c,user\n", b"email,hashed_password,role\n\xff\xfe@example.com,x,user\n"],
@@ -318,7 +328,7 @@ def test_users_are_copied_from_another_database(run: RunCommand, django: str) ->
     ("arguments", "word"),
     [
         (["--map", "email=mail"], "no column hashed_password"),
-        (["--map", f"{MAP},name=name"], "unknown column name"),
+        (["--map", f"{MAP},name=name"], "unknown column 'name'"),
         (["--map", "email,hashed_password"], "looks like email=mail"),
         (["--map", MAP, "--url", "mysql://u:hidden@h/d"], "must begin with postgresql://"),
         (["--map", MAP, "--url", NOWHERE], "The other database: "),

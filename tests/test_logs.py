@@ -198,7 +198,7 @@ def test_a_failure_is_logged_once_with_its_request_id(
     def fail(*_: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("app.routers.metrics.expose", fail)
+    monkeypatch.setattr("app.telemetry.exposition.Exposition.write", fail)
     response = logged.http.get("/metrics")
 
     assert response.status_code == 500

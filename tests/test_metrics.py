@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import Engine, text
 
 from app.container import VERSION
@@ -14,6 +15,7 @@ from app.database.engine import POOL_SIZE, REQUEST_CONNECTIONS
 from app.models.sessions import RevocationReason
 from app.services.protection.hashing_slots import QUEUE_PER_SLOT
 from app.telemetry import workers
+from app.telemetry.histograms import HistogramText
 from app.telemetry.workers import FOLDER_VARIABLE
 from tests.support import (
     HEALTH,
@@ -31,7 +33,7 @@ from tests.support import (
     eventually,
     patient,
 )
-from tests.support.metrics import requests, scrape, whole, workers_counted
+from tests.support.metrics import requests, samples, scrape, whole, workers_counted
 
 
 def test_every_series_of_the_metrics_is_there_from_the_start_at_zero(start_service: MakeService) -> None:
@@ -321,3 +323,27 @@ def test_what_the_kernel_says_of_the_workers_is_added_up(two_workers: Started, a
     assert both[files] > 10
     assert both[start] == pytest.approx(max(each.create_time() for each in two_workers.workers()), abs=2)
     assert one[resident] == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
+
+
+def test_the_histograms_of_a_scrape_are_those_of_the_library(
+    two_workers: Started, metrics_folder: Path
+) -> None:
+    for path in (LIVE, "/nowhere", "/metrics"):
+        two_workers.get(path)
+
+    files = sorted(str(file) for file in metrics_folder.glob("histogram_*.db"))
+    merged = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call] # the function is untyped
+    expected = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in merged
+        for sample in family.samples
+    }
+
+    written = HistogramText()
+    assert samples(written.write(files)) == expected
+    one = written.write(files[:1])  # it has laid out another set of series
+    assert 0 < len(one) <= len(written.write(files))
+    assert {line for line in one.splitlines() if line.startswith("# TYPE")} == {
+        "# TYPE http_request_duration_seconds histogram",
+        "# TYPE app_password_hash_seconds histogram",
+    }

@@ -32,6 +32,7 @@ def import_users(
     with open_container() as container, _reading(file, progress=not as_json) as text:
         rows = csv.DictReader(text, skipinitialspace=True)
         try:
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
             report = run_import(
                 lambda: container.imports.run(
                     rows.fieldnames or (),

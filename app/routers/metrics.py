@@ -12,7 +12,6 @@ from app.http.routing import LimitedRoute
 from app.http.service_tokens import ServiceTokenRequired
 from app.models.service_tokens import Scope
 from app.schemas.errors import responses
-from app.telemetry.exposition import expose
 from app.telemetry.metrics import Metrics
 
 _metrics_token = ServiceTokenRequired(Scope.METRICS)
@@ -58,7 +57,7 @@ async def read_metrics(metrics: MetricsDep, request: Request) -> Response:
 
 
 def _exposition(metrics: Metrics, accept: str, *, zipped: bool) -> Response:
-    content, media_type = expose(metrics.exported, accept)
+    content, media_type = metrics.exposition.write(accept)
     headers = {"Vary": "Accept, Accept-Encoding"}
     if zipped:
         content = gzip.compress(content, _FAST)

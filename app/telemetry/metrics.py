@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, values
 
+from app.telemetry.exposition import Exposition
 from app.telemetry.families import Families
 from app.telemetry.labels import (
     ADMIN_ACTIONS,
@@ -21,8 +22,7 @@ from app.telemetry.labels import (
     TOKEN_ALGORITHMS,
     TRUSTED_KEYS,
 )
-from app.telemetry.processes import Processes
-from app.telemetry.workers import FOLDER_VARIABLE, AllWorkers, Worker
+from app.telemetry.workers import FOLDER_VARIABLE, Worker
 
 
 class HttpMetrics:
@@ -159,7 +159,7 @@ class DeliveryMetrics:
 class Metrics:
     """One instance per application, with its own registry. Durations are in seconds.
 
-    With a `worker`, what is `exported` are the sums over all workers of the server.
+    With a `worker`, a scrape returns the sums over all workers of the server.
     """
 
     def __init__(self, revocation_reasons: Iterable[str], version: str, worker: Worker | None = None) -> None:
@@ -169,11 +169,7 @@ class Metrics:
             os.environ[FOLDER_VARIABLE] = str(worker.folder)
             values.ValueClass = values.MultiProcessValue(lambda: worker.index)  # type: ignore[no-untyped-call] # the function is untyped
         self.registry = CollectorRegistry()
-        self.exported = self.registry
-        if worker is not None:
-            self.exported = CollectorRegistry()
-            self.exported.register(AllWorkers(worker))
-        self.exported.register(Processes(worker.pids if worker else lambda: [os.getpid()]))
+        self.exposition = Exposition(self.registry, worker)
         families = Families(self.registry)
         self.http = HttpMetrics(families)
         self.accounts = AccountMetrics(families)

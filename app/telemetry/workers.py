@@ -11,15 +11,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Final, NoReturn
-
-from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
 
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 _STARTUP_FAILURE: Final = 3  # uvicorn's supervisor stops, instead of restarting the worker
@@ -30,6 +26,20 @@ class Worker:
     folder: Path
     index: int
     _leave: Callable[[], None]
+
+    def files(self) -> list[Path]:
+        """The metrics of all workers, including dead ones, of whose gauges nothing counts."""
+        return [file for file in self.folder.glob("*.db") if self._counts(file)]
+
+    def _counts(self, file: Path) -> bool:
+        """False for gauges of dead workers, and for files that a starting worker just created or removed."""
+        kind, _, index = file.stem.rpartition("_")
+        try:
+            if not file.stat().st_size:
+                return False
+        except FileNotFoundError:
+            return False
+        return not kind.startswith("gauge") or self.is_alive(int(index))
 
     def is_alive(self, index: int) -> bool:
         descriptor = os.open(self.folder / f"{index}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -128,25 +138,3 @@ def _give_up(why: str) -> NoReturn:
         file=sys.stderr,
     )
     sys.exit(_STARTUP_FAILURE)
-
-
-class AllWorkers(Collector):
-    """Counters of all workers, including dead ones; gauges of live workers only."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    def collect(self) -> Iterable[Metric]:
-        files = [str(file) for file in self._worker.folder.glob("*.db") if self._counts(file)]
-        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call] # is untyped
-        return merged
-
-    def _counts(self, file: Path) -> bool:
-        """False for gauges of dead workers, and for files that a starting worker just created or removed."""
-        kind, _, index = file.stem.rpartition("_")
-        try:
-            if not file.stat().st_size:
-                return False
-        except FileNotFoundError:
-            return False
-        return not kind.startswith("gauge") or self._worker.is_alive(int(index))

@@ -26,7 +26,9 @@ def check_columns(columns: Iterable[str]) -> None:
     """Raises UnusableColumns. What is not known is refused, as to ignore it would lose what it says."""
     given = list(columns)
     if unknown := [name for name in given if name not in COLUMNS]:
-        raise UnusableColumns(f"unknown column {', '.join(unknown)}; there are {','.join(COLUMNS)}")
+        raise UnusableColumns(
+            f"unknown column {', '.join(map(repr, unknown))}; there are {','.join(COLUMNS)}"
+        )
     if missing := [name for name in REQUIRED_COLUMNS if name not in given]:
         raise UnusableColumns(f"no column {', '.join(missing)}")
     if len(set(given)) < len(given):
