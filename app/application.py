@@ -1,10 +1,8 @@
 """Builds the web application from the settings."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
-from starlette.responses import RedirectResponse
 
 from app.background import lifespan_of
 from app.clock import Clock, utc_now
@@ -14,6 +12,7 @@ from app.http.access_tokens import AccessTokens
 from app.http.connections import STATE_KEY, Connections
 from app.http.cookies import CookiePolicy
 from app.http.direct import plan_routes
+from app.http.docs import with_docs, without_docs
 from app.http.error_handlers import install_error_handlers
 from app.http.middleware import middleware_stack, start_at_zero
 from app.http.openapi import INFORMATION, correct_openapi
@@ -42,7 +41,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
         trace_statements(engine)
     connections = _connections(settings, container)
     plans = _PLANS if endpoint is None else {}  # tracing needs FastAPI's own routing
-    app = (FastAPIOffline if settings.docs else _without_docs)(
+    app = (with_docs if settings.docs else without_docs)(
         title="Kanban Auth Service",
         version=VERSION,
         **INFORMATION,
@@ -67,15 +66,5 @@ def _furnish(app: FastAPI, container: Container) -> None:
     install_error_handlers(app)
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # as they are: see LimitedRoute
-    if container.settings.docs:
-        app.add_api_route("/", _to_docs, include_in_schema=False)
     start_at_zero(container.metrics.http, ROUTERS)
     correct_openapi(app, container.settings)
-
-
-def _without_docs(**options: Any) -> FastAPI:
-    return FastAPI(docs_url=None, redoc_url=None, openapi_url=None, **options)
-
-
-async def _to_docs() -> RedirectResponse:
-    return RedirectResponse("docs")

@@ -48,7 +48,9 @@ _UNUSED: Final = ("HTTPValidationError", "ValidationError")
 
 def one_body_of(forms: dict[str, list[type[BaseModel]]], *, required: bool = False) -> dict[str, Any]:
     """`openapi_extra` of an endpoint that reads its body itself: by media type, what it may be."""
-    content = {media_type: {"schema": _one_of(models)} for media_type, models in forms.items()}
+    content: dict[str, Any] = {media: {"schema": _one_of(models)} for media, models in forms.items()}
+    if not required:  # or Swagger UI would fill in a text for every field
+        content["application/json"]["example"] = {}
     return {"requestBody": {"content": content, "required": required}}
 
 
