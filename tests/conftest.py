@@ -250,6 +250,12 @@ def ended_server(
 
 
 @pytest.fixture
+def keys_are_read_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services that start now look for changed keys ten times as often, so that a test waits less."""
+    monkeypatch.setattr("app.background._KEY_SECONDS", 0.2)
+
+
+@pytest.fixture
 def busy_hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Once this is cleared, verifying a password takes until it is set."""
     free = threading.Event()

@@ -16,7 +16,10 @@ from app.cli.running import OPERATOR
 from tests.support import LIVE, SECRET_KEY, Api, MakeService, MovableClock, eventually
 from tests.support.keys import key_set, kid_of
 
-pytestmark = pytest.mark.process  # it takes its time
+pytestmark = [
+    pytest.mark.process,  # it takes its time
+    pytest.mark.usefixtures("keys_are_read_often"),
+]
 NEW_SECRET_KEY = "what nobody but the service knows, of the tests"
 MAX_AGE = timedelta(seconds=600)
 PEOPLE = 4

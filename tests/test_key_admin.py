@@ -15,6 +15,7 @@ from tests.support.commands import Ended, run_command
 from tests.support.keys import key_set, kid_of, rows
 
 RunCommand = Callable[..., Ended]
+pytestmark = pytest.mark.usefixtures("keys_are_read_often")
 NEW_KEY = "another secret key of the tests, newer than the one before"
 KEYS = "/api/v1/admin/keys"
 

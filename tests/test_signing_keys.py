@@ -51,6 +51,7 @@ from tests.support.keys import JWKS, key_set, kid_of, rows
 from tests.test_tokens import access_claims
 from tests.test_tokens import sign as sign_with_secret
 
+pytestmark = pytest.mark.usefixtures("keys_are_read_often")
 SHARED = "a secret that siblings of the tests have as well"
 ES256 = {"jwt_algorithm": "ES256"}
 TO_SUCCESSOR = timedelta(seconds=660)
