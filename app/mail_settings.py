@@ -88,7 +88,19 @@ def _sender(value: str) -> str:
     return value.strip()
 
 
+NOTICES: Final = (
+    "password_changed",
+    "email_changed",
+    "new_device_login",
+    "account_deleted",
+    "refresh_token_reused",
+    "recovery_used",
+)
+"""Each has a setting `notify_…`."""
+
+
 class MailSettings(EnvironmentSettings):
+    mail: bool = True
     frontend_url: BaseUrl | None = None
     mail_reset_path: PagePath = "/account/reset"
     mail_verify_path: PagePath = "/account/verify"
@@ -98,6 +110,28 @@ class MailSettings(EnvironmentSettings):
     mail_templates: DirectoryPath | None = None
     mail_from: Annotated[str, AfterValidator(_sender)] | None = None
     smtp_url: Annotated[SmtpServer, NoDecode, BeforeValidator(_smtp_server)] | None = None
+
+    notify_password_changed: bool = True
+    notify_email_changed: bool = True
+    notify_new_device_login: bool = True
+    notify_account_deleted: bool = True
+    notify_refresh_token_reused: bool = True
+    notify_recovery_used: bool = True
+    require_verified_email: bool = False
+    access_token_email: bool = False
+
+    @property
+    def unwanted_notices(self) -> frozenset[str]:
+        return frozenset(notice for notice in NOTICES if not getattr(self, f"notify_{notice}"))
+
+    @field_validator("require_verified_email")
+    @classmethod
+    def _with_mail(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 — a validator's value
+        """Or nobody who registers could ever log in."""
+        sends = info.data.get("mail") and (info.data.get("smtp_url") or not in_production(info))
+        if value and not sends:
+            raise ValueError("needs mail: set SMTP_URL")
+        return value
 
     @field_validator("smtp_url")
     @classmethod

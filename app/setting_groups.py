@@ -118,6 +118,8 @@ class ThrottleSettings(EnvironmentSettings):
     throttle_login_device: RateSetting = Rate.parse("10/60s")
     throttle_register_address: RateSetting = Rate.parse("40/10s")
     throttle_proof: RateSetting = Rate.parse("5/60s")
+    throttle_recover_account: RateSetting = Rate.parse("3/1200s")
+    throttle_recover_address: RateSetting = Rate.parse("20/60s")
 
 
 class HttpSettings(EnvironmentSettings):

@@ -32,6 +32,7 @@ from tests.support import (
     processes,
 )
 from tests.support.metrics import whole
+from tests.support.smtp import SmtpServer, smtp_server
 
 forget_settings()
 if sys.version_info < (3, 12) and "coverage" in sys.modules:
@@ -141,6 +142,19 @@ def start_service(_services: Services) -> Iterator[MakeService]:
     """Starts services with settings of their own, for one test."""
     yield _services.start
     _services.ask_to_stop()
+
+
+@pytest.fixture(scope="module")
+def modules_database_url(make_database: MakeDatabase) -> str:
+    """Migrated, and of one module alone: whoever moves a clock confuses those who send others' mails."""
+    return make_database(migrated=True)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[SmtpServer]:
+    """Takes the mails of all services of the common database, as any of them may send those of another."""
+    with smtp_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

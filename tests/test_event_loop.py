@@ -15,7 +15,9 @@ from app.routers import ROUTERS
 from app.security.passwords import PasswordHasher
 from tests.support import LIVE, PASSWORD, Api, Serving, bearer, make_settings, new_email
 from tests.support.accounts import session_of
+from tests.support.mailboxes import issued_token, sending
 from tests.support.siblings import Sibling
+from tests.support.smtp import SmtpServer
 from tests.test_routes import SIBLING
 
 OPERATIONS = sorted(
@@ -25,8 +27,8 @@ OPERATIONS = sorted(
     if isinstance(route, APIRoute)
     for method in route.methods or ()
 )
-ABSENT = {"GET /.well-known/oauth-authorization-server"}
-"""404, as the issuer is no URL."""
+ABSENT = {"GET /.well-known/oauth-authorization-server", "GET /dev/mail"}
+"""404, as the issuer is no URL, and as there is a mail server."""
 SLOW_SECONDS = 0.05
 ATTEMPTS = 10
 """What stops the loop does so each time; a busy machine, now and then."""
@@ -44,10 +46,14 @@ class WatchedLoop(asyncio.SelectorEventLoop):
 
 
 @pytest.fixture(scope="module")
-def watched(database_url: str) -> Iterator[Api]:
+def watched(database_url: str, server: SmtpServer) -> Iterator[Api]:
     """At 10 rounds a hash takes longer than a callback may."""
     settings = make_settings(
-        database_url=database_url, bcrypt_rounds=10, throttles=True, throttle_register_address="1000/1s"
+        database_url=database_url,
+        bcrypt_rounds=10,
+        throttles=True,
+        throttle_register_address="1000/1s",
+        **sending(server),
     )
     app = create_app(settings)
     serving = Serving(app, loop=f"{__name__}:WatchedLoop")
@@ -93,6 +99,8 @@ def call(watched: Api, api: Api, operation: str) -> int:
         "password": PASSWORD,
         "current_password": PASSWORD,
         "new_password": PASSWORD,
+        "new_email": new_email(),
+        "token": issued_token(api, operation, user.id, email),
         "refresh_token": pair["refresh_token"],
         "algorithm": "RS256",  # the one that takes long to make
         "reason": "a drill",
@@ -129,7 +137,7 @@ def test_no_operation_stops_the_event_loop(
 ) -> None:
     for _ in range(ATTEMPTS):
         complaints.clear()
-        assert call(watched, api, operation) in (200, 201, 204) or operation in ABSENT
+        assert call(watched, api, operation) in (200, 201, 202, 204) or operation in ABSENT
         watched.http.get(LIVE)  # by now the loop has said what it thinks of the one before
         if not complaints:
             return

@@ -231,4 +231,5 @@ def test_the_document_tells_the_code_where_a_password_is_chosen(api: Api) -> Non
         ("post", "/api/v1/users/"),
         ("post", "/api/v1/admin/users"),
         ("put", "/api/v1/me/password"),
+        ("post", "/api/v1/password/reset"),
     }

@@ -317,6 +317,7 @@ def test_users_are_copied_from_another_database(run: RunCommand, django: str) ->
         "role": "admin",
         "is_active": True,
         "created_at": "2020-02-29T08:00:00Z",
+        "email_verified": True,
     }
     assert (bob["id"], bob["role"], bob["is_active"]) == (31, "user", False)
     again = run(*copy, "--table", "app.user", "--map", MAP, "--keep-going")

@@ -124,7 +124,7 @@ def test_workers_share_the_mails_and_send_none_twice(
 
 
 def test_of_many_who_claim_mails_at_once_each_gets_others(fresh_database_url: str) -> None:
-    container = Container(make_settings(database_url=fresh_database_url))
+    container = Container(make_settings(database_url=fresh_database_url, mail=True))
     post(container, *(f"reader{number}@example.com" for number in range(400)))
     queue = MailQueue(container.resources.requests, container.clock)
 

@@ -179,6 +179,8 @@ def test_every_constraint_and_index_has_its_name_by_the_convention(database_url:
         "fk_one_time_tokens_user_id_users",
         "ck_one_time_tokens_purpose",
         "uq_one_time_tokens_user_id_purpose",
+        "uq_one_time_tokens_email_user_id",
+        "ix_one_time_tokens_user_id",
     }
 
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from app.models.one_time_tokens import Purpose
-from app.services.credentials.one_time_tokens import LIFETIMES, OneTimeTokenService
+from app.services.delivery.one_time_tokens import LIFETIMES, OneTimeTokenService
 from tests.support import Api, MakeService, MovableClock, at_once
 from tests.support.accounts import register
 
@@ -23,7 +23,7 @@ def service(start_lasting_service: MakeService, clock: MovableClock) -> Api:
 
 @pytest.fixture
 def tokens(service: Api) -> OneTimeTokenService:
-    return service.operator.one_time_tokens
+    return service.operator.mails.tokens
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,10 @@ def test_a_token_is_spent_once(service: Api, tokens: OneTimeTokenService, user_i
     db = service.operator.resources.requests
     token = tokens.issue(db, Purpose.EMAIL_CHANGE, user_id, email="new@example.com").token
 
-    assert tokens.spend(db, Purpose.EMAIL_CHANGE, token) == (user_id, "new@example.com")
-    assert tokens.spend(db, Purpose.EMAIL_CHANGE, token) is None
+    spent = tokens.spend(db, token, Purpose.EMAIL_CHANGE)
+    assert spent is not None
+    assert spent[:3] == (Purpose.EMAIL_CHANGE, user_id, "new@example.com")
+    assert tokens.spend(db, token, Purpose.EMAIL_CHANGE) is None
 
 
 def test_of_many_who_spend_a_token_at_once_one_gets_it(
@@ -51,7 +53,7 @@ def test_of_many_who_spend_a_token_at_once_one_gets_it(
     db = service.operator.resources.requests
     token = tokens.issue(db, Purpose.PASSWORD_RESET, user_id).token
 
-    spent = at_once(8, lambda _: tokens.spend(db, Purpose.PASSWORD_RESET, token))
+    spent = at_once(8, lambda _: tokens.spend(db, token, Purpose.PASSWORD_RESET))
 
     assert sorted(map(bool, spent)) == [False] * 7 + [True]
 
@@ -62,8 +64,8 @@ def test_a_token_is_good_for_its_purpose_alone(
     db = service.operator.resources.requests
     token = tokens.issue(db, Purpose.EMAIL_VERIFICATION, user_id).token
 
-    assert tokens.spend(db, Purpose.PASSWORD_RESET, token) is None
-    assert tokens.spend(db, Purpose.EMAIL_VERIFICATION, token) is not None
+    assert tokens.spend(db, token, Purpose.PASSWORD_RESET) is None
+    assert tokens.spend(db, token, Purpose.EMAIL_VERIFICATION) is not None
 
 
 @pytest.mark.parametrize("purpose", Purpose)
@@ -74,9 +76,9 @@ def test_a_token_is_good_until_its_time(
     issued = tokens.issue(db, purpose, user_id)
 
     clock.now = issued.expires_at
-    assert tokens.spend(db, purpose, issued.token) is None
+    assert tokens.spend(db, issued.token, purpose) is None
     clock.move(seconds=-1)
-    assert tokens.spend(db, purpose, issued.token) is not None
+    assert tokens.spend(db, issued.token, purpose) is not None
     assert issued.expires_at == begin + LIFETIMES[purpose]
     clock.now = begin
 
@@ -90,9 +92,9 @@ def test_a_newer_token_takes_the_place_of_the_older_one_of_its_purpose(
     newer = tokens.issue(db, Purpose.PASSWORD_RESET, user_id).token
 
     assert [row.purpose for row in rows(engine, user_id)] == ["invitation", "password_reset"]
-    assert tokens.spend(db, Purpose.PASSWORD_RESET, older) is None
-    assert tokens.spend(db, Purpose.PASSWORD_RESET, newer) is not None
-    assert tokens.spend(db, Purpose.INVITATION, other) is not None
+    assert tokens.spend(db, older, Purpose.PASSWORD_RESET) is None
+    assert tokens.spend(db, newer, Purpose.PASSWORD_RESET) is not None
+    assert tokens.spend(db, other, Purpose.INVITATION) is not None
 
 
 def test_the_table_holds_no_token(service: Api, tokens: OneTimeTokenService, engine: Engine) -> None:

@@ -12,8 +12,10 @@ from app.cli.running import OPERATOR
 from app.http.openapi import NEW_PASSWORDS
 from app.models.users import Role
 from tests.openapi import FILE, document_text
-from tests.support import Api, MakeDatabase, MakeService, bearer, error_of
+from tests.support import Api, MakeService, bearer, error_of
+from tests.support.mailboxes import sending
 from tests.support.siblings import Sibling
+from tests.support.smtp import SmtpServer
 from tests.test_routes import ADMIN, PUBLIC, SIBLING, USER
 
 OF_ANY = {"408", "431"}
@@ -43,6 +45,16 @@ def test_the_document_has_the_operations_and_answers_of_the_design(document: dic
         "PUT /api/v1/me/password": (
             "change_password", ["200", "204", "400", "401", "403", "413", "429", "500", "503"],
         ),
+        "PUT /api/v1/me/email": (
+            "change_email", ["202", "400", "401", "403", "409", "413", "429", "500", "503"],
+        ),
+        "POST /api/v1/me/email/verification": (
+            "send_verification", ["202", "204", "401", "403", "429", "500", "503"],
+        ),
+        "POST /api/v1/password/forgot": ("forgot_password", ["202", "400", "413", "429", "500", "503"]),
+        "POST /api/v1/password/reset": ("reset_password", ["204", "400", "413", "500", "503"]),
+        "POST /api/v1/email/verify": ("verify_email", ["204", "400", "409", "413", "500", "503"]),
+        "POST /api/v1/email/restore": ("restore_email", ["204", "400", "409", "413", "500", "503"]),
         "POST /api/v1/me/delete": (
             "delete_account", ["204", "400", "401", "403", "409", "413", "429", "500", "503"],
         ),
@@ -52,7 +64,7 @@ def test_the_document_has_the_operations_and_answers_of_the_design(document: dic
         "DELETE /api/v1/me/sessions/{session_id}": (
             "end_session", ["204", "400", "401", "403", "404", "500", "503"],
         ),
-        "POST /api/v1/token": ("create_token", ["200", "400", "401", "413", "429", "500", "503"]),
+        "POST /api/v1/token": ("create_token", ["200", "400", "401", "403", "413", "429", "500", "503"]),
         "POST /api/v1/refresh": ("refresh_token", ["200", "400", "401", "403", "413", "500", "503"]),
         "POST /api/v1/logout": ("log_out", ["204", "400", "401", "403", "413", "500", "503"]),
         "GET /api/v1/admin/users": ("list_users", ["200", "400", "401", "403", "500", "503"]),
@@ -70,6 +82,9 @@ def test_the_document_has_the_operations_and_answers_of_the_design(document: dic
         ),
         "PATCH /api/v1/admin/users/{user_id}/role": (
             "change_role", ["200", "400", "401", "403", "404", "409", "413", "500", "503"],
+        ),
+        "POST /api/v1/admin/users/{user_id}/password-reset": (
+            "start_password_reset", ["202", "400", "401", "403", "404", "500", "503"],
         ),
         "GET /api/v1/admin/users/{user_id}/sessions": (
             "list_sessions_of", ["200", "400", "401", "403", "404", "500", "503"],
@@ -115,7 +130,7 @@ def test_every_operation_is_described_with_a_schema_and_an_example_for_each_answ
         assert operation["tags"], name
         assert operation["summary"], name
         for status, response in operation["responses"].items():
-            if status in ("204", "304") or (name, status) == ("GET /metrics", "200"):
+            if status in ("202", "204", "304") or (name, status) == ("GET /metrics", "200"):
                 continue
             content = response["content"]["application/json"]
             assert content["schema"], (name, status)
@@ -265,9 +280,9 @@ def test_every_operation_of_the_document_is_fuzzed(document: dict[str, Any]) -> 
 
 
 @pytest.fixture(scope="module")
-def playground(start_lasting_service: MakeService, make_database: MakeDatabase) -> Api:
+def playground(start_lasting_service: MakeService, modules_database_url: str, server: SmtpServer) -> Api:
     """A service whose users may come to harm."""
-    return start_lasting_service(database_url=make_database(migrated=True))
+    return start_lasting_service(database_url=modules_database_url, **sending(server))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def test_a_registered_user_is_answered_without_the_password(api: Api) -> None:
 
     assert response.status_code == 201
     user = response.json()
-    assert set(user) == {"id", "email", "role", "is_active", "created_at"}
+    assert set(user) == {"id", "email", "role", "is_active", "created_at", "email_verified"}
     assert isinstance(user["id"], int)
     assert (user["email"], user["role"], user["is_active"]) == (email, "user", True)
 

@@ -26,6 +26,10 @@ ROUTES = {
 PUBLIC = {
     "POST /api/v1/users/",
     "POST /api/v1/token",
+    "POST /api/v1/password/forgot",
+    "POST /api/v1/password/reset",  # guarded, like the next two, by the token of a mail
+    "POST /api/v1/email/verify",
+    "POST /api/v1/email/restore",
     "POST /api/v1/refresh",  # guarded by the refresh token itself
     "GET /api/v1/health",
     "GET /api/v1/health/live",
@@ -39,6 +43,8 @@ PAGES = {"GET /dev/mail"}
 USER = {
     "GET /api/v1/me",
     "PUT /api/v1/me/password",
+    "PUT /api/v1/me/email",
+    "POST /api/v1/me/email/verification",
     "POST /api/v1/me/delete",
     "GET /api/v1/me/sessions",
     "GET /api/v1/me/sessions/ended",
@@ -54,6 +60,7 @@ ADMIN = {
     "PATCH /api/v1/admin/users/{user_id}",
     "PATCH /api/v1/admin/users/{user_id}/role",
     "DELETE /api/v1/admin/users/{user_id}",
+    "POST /api/v1/admin/users/{user_id}/password-reset",
     "GET /api/v1/admin/users/{user_id}/sessions",
     "DELETE /api/v1/admin/users/{user_id}/sessions",
     "GET /api/v1/admin/audit",

@@ -25,7 +25,9 @@ from tests.support import (
     serve,
 )
 from tests.support.accounts import Admin, register, session_of
+from tests.support.mailboxes import PURPOSES, issued_token, sending
 from tests.support.siblings import Sibling
+from tests.support.smtp import SmtpServer
 from tests.test_routes import ADMIN, PUBLIC, SIBLING, USER
 
 PAGES = ["/docs", "/redoc", "/docs/oauth2-redirect"]
@@ -71,6 +73,11 @@ class House:
         body: dict[str, Any] = {"json": {"email": new_email(), "password": PASSWORD, "role": "guest"}}
         if name == "PUT /api/v1/me/password":
             body = {"json": {"current_password": PASSWORD, "new_password": f"{PASSWORD} {new_email()}"}}
+        elif name == "PUT /api/v1/me/email":
+            body = {"json": {"new_email": new_email(), "password": PASSWORD}}
+        elif name in PURPOSES:
+            token_of_mail = issued_token(self.api, name, user["id"], user["email"])
+            body = {"json": {"token": token_of_mail, "new_password": f"{PASSWORD} {new_email()}"}}
         elif name == "POST /api/v1/token":
             body = {"data": {"username": user["email"], "password": PASSWORD}}
         elif name == "POST /api/v1/introspect":
@@ -85,8 +92,11 @@ class House:
 
 
 @pytest.fixture
-def house(start_service: MakeService, fresh_database_url: str, fresh_database: Engine) -> House:
-    return House(start_service(database_url=fresh_database_url), fresh_database)
+def house(
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine, server: SmtpServer
+) -> House:
+    api = start_service(database_url=fresh_database_url, **sending(server))
+    return House(api, fresh_database)
 
 
 def test_what_succeeds_has_the_headers_and_is_not_stored(house: House) -> None:

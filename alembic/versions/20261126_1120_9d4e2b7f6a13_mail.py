@@ -76,8 +76,20 @@ def _create_one_time_tokens() -> None:
         ),
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_one_time_tokens")),
     )
+    op.create_index(op.f("ix_one_time_tokens_user_id"), "one_time_tokens", ["user_id"])
     op.create_index(
-        "uq_one_time_tokens_user_id_purpose", "one_time_tokens", ["user_id", "purpose"], unique=True
+        "uq_one_time_tokens_user_id_purpose",
+        "one_time_tokens",
+        ["user_id", "purpose"],
+        unique=True,
+        postgresql_where=sa.text("purpose <> 'email_restore'"),
+    )
+    op.create_index(
+        "uq_one_time_tokens_email_user_id",
+        "one_time_tokens",
+        ["email", "user_id"],
+        unique=True,
+        postgresql_where=sa.text("purpose = 'email_restore'"),
     )
 
 

@@ -38,12 +38,20 @@ def create_user(
     *,
     role: Role = Role.USER,
     password_stdin: PasswordStdin = False,
+    invite: Annotated[
+        bool, typer.Option("--invite", help="Mail them a link to choose the password.")
+    ] = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Create an account, such as the first admin's."""
+    if invite and (password_stdin or force):
+        raise typer.BadParameter("goes with no password", param_hint="--invite")
     with open_container() as container:
         address = normalized(email)
+        if invite:
+            _show(container.admin.invite(OPERATOR, address, role), as_json=as_json)
+            return
         password = NewPassword(ask_password(from_stdin=password_stdin), address)
         account = choose(password, lambda it: container.admin.create(OPERATOR, it, role), force=force)
     _show(account, as_json=as_json)
@@ -103,6 +111,15 @@ def set_password(
         account = find_user(container, user)
         password = NewPassword(ask_password(from_stdin=password_stdin), account.email)
         choose(password, lambda it: container.password_change.set(OPERATOR, account.id, it), force=force)
+    _show(account, as_json=as_json)
+
+
+@commands.command("reset-password")
+def reset_password(user: User, *, as_json: AsJson = False) -> None:
+    """Mail a user a link to choose a new password, good for 30 minutes."""
+    with open_container() as container:
+        account = find_user(container, user)
+        container.password_recovery.start(OPERATOR, account)
     _show(account, as_json=as_json)
 
 

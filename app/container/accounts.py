@@ -27,6 +27,7 @@ class AccountServices(ProtectionServices):
             self._guesses,
             self._policy,
             self._hashing,
+            self.mails,
             self.audit,
             self.clock,
             self.metrics.accounts,
@@ -63,7 +64,7 @@ class AccountServices(ProtectionServices):
 
     @cached_property
     def _deletion(self) -> DeletionService:
-        return DeletionService(self.revocation_feed, self.audit)
+        return DeletionService(self.revocation_feed, self.mails, self.audit)
 
     @cached_property
     def _admin_actions(self) -> AdminActions:

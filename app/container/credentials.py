@@ -2,8 +2,10 @@ from functools import cached_property
 
 from app.container.accounts import AccountServices
 from app.services.credentials.account_closure import AccountClosureService
-from app.services.credentials.one_time_tokens import OneTimeTokenService
+from app.services.credentials.emails import EmailService
+from app.services.credentials.mail_requests import MailRequests
 from app.services.credentials.password_change import PasswordChangeService
+from app.services.credentials.password_recovery import PasswordRecoveryService
 from app.services.credentials.passwords import PasswordService
 from app.services.credentials.service_tokens import ServiceTokenService
 from app.services.credentials.unlocking import UnlockService
@@ -19,9 +21,42 @@ class CredentialServices(AccountServices):
             self._policy,
             self._hashing,
             self._session_revoker,
+            self.mails,
             self.audit,
             self._admin_actions,
         )
+
+    @cached_property
+    def password_recovery(self) -> PasswordRecoveryService:
+        return PasswordRecoveryService(
+            self._db,
+            self._mail_requests,
+            self.mails,
+            self._policy,
+            self._hashing,
+            self._guesses,
+            self._session_revoker,
+            self.audit,
+            self._admin_actions,
+            self.clock,
+        )
+
+    @cached_property
+    def emails(self) -> EmailService:
+        return EmailService(
+            self._db,
+            self._mail_requests,
+            self._passwords,
+            self.mails,
+            self._guesses,
+            self._session_revoker,
+            self.audit,
+            self.clock,
+        )
+
+    @cached_property
+    def _mail_requests(self) -> MailRequests:
+        return MailRequests(self._throttle)
 
     @cached_property
     def unlocking(self) -> UnlockService:
@@ -34,10 +69,6 @@ class CredentialServices(AccountServices):
     @cached_property
     def service_tokens(self) -> ServiceTokenService:
         return ServiceTokenService(self._db, self.audit, self.clock)
-
-    @cached_property
-    def one_time_tokens(self) -> OneTimeTokenService:
-        return OneTimeTokenService(self.clock)
 
     @cached_property
     def _passwords(self) -> PasswordService:

@@ -6,6 +6,7 @@ from typing import Final
 
 from app.container.operations import OperationsServices
 from app.mail_settings import address_of
+from app.services.delivery.account_mails import AccountMails
 from app.services.delivery.hub import RevocationHub
 from app.services.delivery.letters import Composer, Transport
 from app.services.delivery.links import MailLinks
@@ -16,6 +17,7 @@ from app.services.delivery.mail_queue import MailQueue
 from app.services.delivery.mail_sender import MailSender
 from app.services.delivery.mail_templates import MailTemplates
 from app.services.delivery.mailer import Mailer
+from app.services.delivery.one_time_tokens import OneTimeTokenService
 from app.services.delivery.outbox import Outbox
 from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.doctor import Finding
@@ -56,7 +58,9 @@ class DeliveryServices(OperationsServices):
 
     @cached_property
     def mail_transport(self) -> Transport | None:
-        """None where there is no mail: in production without SMTP_URL."""
+        """None where there is no mail: in production without SMTP_URL, or with MAIL=false."""
+        if not self.settings.mail:
+            return None
         if self.settings.smtp_url is not None:
             from app.services.delivery.smtp import SmtpTransport  # noqa: PLC0415 — aiosmtplib takes 1 MiB
 
@@ -66,7 +70,8 @@ class DeliveryServices(OperationsServices):
     @cached_property
     def mail_folder(self) -> MailFolder | None:
         """Where mails of development are; None with SMTP_URL, and in production."""
-        if not self.settings.development or self.settings.smtp_url is not None:
+        settings = self.settings
+        if not (settings.development and settings.mail) or settings.smtp_url is not None:
             return None
         from app import devdb  # noqa: PLC0415 — a development dependency, not available on every platform
 
@@ -88,6 +93,11 @@ class DeliveryServices(OperationsServices):
     @cached_property
     def _composer(self) -> Composer:
         return Composer(address_of(self.settings.mail_from or _DEVELOPMENT_SENDER))
+
+    @cached_property
+    def mails(self) -> AccountMails:
+        tokens, unwanted = OneTimeTokenService(self.clock), self.settings.unwanted_notices
+        return AccountMails(self.mailer, tokens, self.mail_links, unwanted, self.clock)
 
     @cached_property
     def mail_templates(self) -> MailTemplates:

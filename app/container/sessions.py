@@ -9,6 +9,7 @@ from app.services.sessions.introspection import IntrospectionService
 from app.services.sessions.limit import SessionLimit
 from app.services.sessions.listing import SessionService
 from app.services.sessions.login import LoginService
+from app.services.sessions.new_devices import NewDeviceNotices
 from app.services.sessions.opening import SessionOpener
 from app.services.sessions.own_password import OwnPasswordService
 from app.services.sessions.revocation import RevocationService
@@ -25,6 +26,7 @@ class SessionServices(CredentialServices):
             self.signing_keys,
             Parties(settings.jwt_issuer, settings.jwt_audience),
             self._access_lifetime,
+            settings.access_token_email,
             self.clock,
             self.metrics.keys,
         )
@@ -41,10 +43,13 @@ class SessionServices(CredentialServices):
             self._guesses,
             self.tokens,
             self._opener,
+            self.emails,
+            NewDeviceNotices(self.mails, self.clock),
             SessionLimit(self.settings.sessions_per_user, self.revocation, self.clock),
             self.revocation,
             self.audit,
             self.metrics.sessions,
+            self.settings.require_verified_email,
         )
 
     @cached_property
@@ -66,7 +71,7 @@ class SessionServices(CredentialServices):
     @cached_property
     def revocation(self) -> RevocationService:
         return RevocationService(
-            self._db, self.revocation_feed, self.audit, self.clock, self.metrics.sessions
+            self._db, self.revocation_feed, self.mails, self.audit, self.clock, self.metrics.sessions
         )
 
     @property

@@ -5,6 +5,7 @@ ServiceError
 │   ├── PasswordRefused
 │   │   ├── PasswordTooShort
 │   │   └── PasswordTooCommon    password_too_common
+│   ├── InvalidLink             invalid_link
 │   └── InvalidCursor
 ├── Unauthenticated
 │   ├── InvalidCredentials  invalid_credentials
@@ -17,6 +18,7 @@ ServiceError
 │       ├── InvalidRefreshToken  invalid_refresh_token
 │       └── RefreshTokenReused   refresh_token_reused
 ├── Forbidden
+│   ├── EmailNotVerified    email_not_verified
 │   └── CrossSiteRequest    cross_site_request
 ├── NotFound                not_found
 ├── MethodNotAllowed        method_not_allowed
@@ -39,9 +41,17 @@ ServiceError
     └── MailNotConfigured   mail_not_configured
 """
 
-from app.errors.accounts import EmailTaken, LastAdmin, PasswordRefused, PasswordTooCommon, PasswordTooShort
+from app.errors.accounts import (
+    EmailTaken,
+    InvalidLink,
+    LastAdmin,
+    PasswordRefused,
+    PasswordTooCommon,
+    PasswordTooShort,
+)
 from app.errors.authentication import (
     CrossSiteRequest,
+    EmailNotVerified,
     InvalidCredentials,
     InvalidRefreshToken,
     InvalidToken,
@@ -78,6 +88,7 @@ __all__ = [
     "CrossSiteRequest",
     "CursorExpired",
     "DatabaseUnavailable",
+    "EmailNotVerified",
     "EmailTaken",
     "Forbidden",
     "HashingQueueFull",
@@ -86,6 +97,7 @@ __all__ = [
     "InvalidCredentials",
     "InvalidCursor",
     "InvalidInput",
+    "InvalidLink",
     "InvalidRefreshToken",
     "InvalidToken",
     "LastAdmin",

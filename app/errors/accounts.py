@@ -32,6 +32,13 @@ class PasswordTooCommon(PasswordRefused):
     reason = "password_too_common"
 
 
+class InvalidLink(InvalidInput):
+    """Of the token of a mail."""
+
+    code = "invalid_link"
+    message = "This link was used, has expired, or a newer one has replaced it"
+
+
 class EmailTaken(Conflict):
     code = "email_taken"
     message = "Email already registered"

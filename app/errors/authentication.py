@@ -58,6 +58,13 @@ class RefreshTokenReused(TokenRefused):
     message = "Refresh token invalid or reused"
 
 
+class EmailNotVerified(Forbidden):
+    """The password was right."""
+
+    code = "email_not_verified"
+    message = "Confirm your email first, by the link that was sent to it"
+
+
 class CrossSiteRequest(Forbidden):
     code = "cross_site_request"
     message = "Cookies from another site are not accepted; send a Bearer token"

@@ -13,6 +13,8 @@ from app.http.cookies import AuthCookies
 from app.services.accounts.admin import AdminService
 from app.services.accounts.registration import RegistrationService
 from app.services.credentials.account_closure import AccountClosureService
+from app.services.credentials.emails import EmailService
+from app.services.credentials.password_recovery import PasswordRecoveryService
 from app.services.delivery.hub import RevocationHub
 from app.services.delivery.mail_files import MailFolder
 from app.services.delivery.revocations import RevocationFeed
@@ -56,6 +58,10 @@ RegistrationServiceDep = Annotated[RegistrationService, _from_container(lambda c
 AdminServiceDep = Annotated[AdminService, _from_container(lambda c: c.admin)]
 OwnPasswordServiceDep = Annotated[OwnPasswordService, _from_container(lambda c: c.own_password)]
 AccountClosureServiceDep = Annotated[AccountClosureService, _from_container(lambda c: c.account_closure)]
+PasswordRecoveryServiceDep = Annotated[
+    PasswordRecoveryService, _from_container(lambda c: c.password_recovery)
+]
+EmailServiceDep = Annotated[EmailService, _from_container(lambda c: c.emails)]
 LoginServiceDep = Annotated[LoginService, _from_container(lambda c: c.login)]
 RotationServiceDep = Annotated[RotationService, _from_container(lambda c: c.rotation)]
 RevocationServiceDep = Annotated[RevocationService, _from_container(lambda c: c.revocation)]

@@ -29,6 +29,7 @@ INFORMATION: Final[dict[str, Any]] = {
         {"name": "users", "description": "Open an account, and see whose it is."},
         {"name": "sessions", "description": "Log in, stay signed in, and log out."},
         {"name": "my account", "description": "What users do with their own account."},
+        {"name": "recovery", "description": "By links of mails: forgotten passwords, and emails to confirm."},
         {"name": "administration", "description": "For the role `admin`."},
         {"name": "siblings", "description": "For services and proxies beside this one."},
         {"name": "operations", "description": "For monitoring."},
@@ -41,6 +42,7 @@ NEW_PASSWORDS: Final = (
     ("NewUser", "password"),
     ("AdminNewUser", "password"),
     ("PasswordChange", "new_password"),
+    ("PasswordReset", "new_password"),
 )
 _OF_BODIES: Final[tuple[type[BaseModel], ...]] = (LoginForm, RefreshForm, RefreshRequest, Problem)
 _UNUSED: Final = ("HTTPValidationError", "ValidationError")

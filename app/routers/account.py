@@ -4,10 +4,12 @@ from fastapi import APIRouter, Request, Response
 
 from app.errors import (
     CrossSiteRequest,
+    EmailTaken,
     Forbidden,
     InvalidCredentials,
     InvalidInput,
     LastAdmin,
+    MailNotConfigured,
     NotFound,
     PasswordTooCommon,
     PayloadTooLarge,
@@ -17,6 +19,8 @@ from app.http.authentication import AccessToken, CameByCookie, CurrentActor, Cur
 from app.http.dependencies import (
     AccountClosureServiceDep,
     AuthCookiesDep,
+    CurrentClient,
+    EmailServiceDep,
     OwnPasswordServiceDep,
     RevocationServiceDep,
     SessionServiceDep,
@@ -27,7 +31,7 @@ from app.http.routing import Route
 from app.http.token_response import token_response
 from app.schemas.errors import SIGNED_IN, responses
 from app.schemas.sessions import EndedSessionOut, SessionOut, TokenPairOut
-from app.schemas.users import PasswordChange, PasswordProof
+from app.schemas.users import EmailChange, PasswordChange, PasswordProof
 from app.services.protection.password_policy import NewPassword
 
 _MINE = (*SIGNED_IN, Forbidden)
@@ -66,6 +70,46 @@ def change_password(
     new = NewPassword(change.new_password.get_secret_value(), account.email, "new_password")
     pair = passwords.change(user, change.current_password.get_secret_value(), new)
     return token_response(pair, cookies) if pair else Response(status_code=204)
+
+
+@router.put(
+    "/email",
+    status_code=202,
+    response_class=Response,
+    summary="Change my email",
+    responses=responses(
+        *_MINE,
+        InvalidInput,
+        InvalidCredentials,
+        CrossSiteRequest,
+        EmailTaken,
+        PayloadTooLarge,
+        TooManyRequests,
+        MailNotConfigured,
+    ),
+)
+def change_email(change: EmailChange, user: CurrentActor, emails: EmailServiceDep) -> Response:
+    """Mails a link to the new address; the account gets it when the link is followed, within 24 hours.
+
+    The old address gets a mail with a way back, for 72 hours. Sessions live on.
+    """
+    emails.request_change(user, change.new_email, change.password.get_secret_value())
+    return Response(status_code=202)
+
+
+@router.post(
+    "/email/verification",
+    status_code=202,
+    response_class=Response,
+    summary="Send the mail that confirms my email again",
+    responses={
+        204: {"description": "The email is confirmed already"},
+        **responses(*_MINE, CrossSiteRequest, TooManyRequests, MailNotConfigured),
+    },
+)
+def send_verification(account: CurrentUser, emails: EmailServiceDep, client: CurrentClient) -> Response:
+    """A newer link replaces the older one."""
+    return Response(status_code=202 if emails.send_verification(account, client) else 204)
 
 
 @router.post(

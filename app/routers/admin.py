@@ -8,12 +8,13 @@ from app.errors import (
     Forbidden,
     InvalidInput,
     LastAdmin,
+    MailNotConfigured,
     NotFound,
     PasswordTooCommon,
     PayloadTooLarge,
 )
 from app.http.authentication import AdminOnly, CurrentAdmin
-from app.http.dependencies import AdminServiceDep, SessionAdminServiceDep
+from app.http.dependencies import AdminServiceDep, PasswordRecoveryServiceDep, SessionAdminServiceDep
 from app.http.pages import LINK, MAX_ID, MAX_LIMIT, AfterSession, Limit, page_of
 from app.http.routing import Route
 from app.models.users import Role
@@ -61,10 +62,17 @@ def list_users(
     "",
     status_code=201,
     summary="Open an account for somebody",
-    responses=responses(*_READ, PasswordTooCommon, CrossSiteRequest, EmailTaken, PayloadTooLarge),
+    responses=responses(
+        *_READ, PasswordTooCommon, CrossSiteRequest, EmailTaken, PayloadTooLarge, MailNotConfigured
+    ),
 )
 def create_user(new_user: AdminNewUser, actor: CurrentAdmin, admin: AdminServiceDep) -> UserOut:
-    """The user can log in at once, with the password given here."""
+    """With a password the user can log in at once.
+
+    With `invite: true` they choose it themselves, by the link of a mail that is good for 72 hours.
+    """
+    if new_user.password is None:
+        return UserOut.model_validate(admin.invite(actor, new_user.email, new_user.role))
     password = NewPassword(new_user.password.get_secret_value(), new_user.email)
     return UserOut.model_validate(admin.create(actor, password, new_user.role))
 
@@ -102,6 +110,21 @@ def change_role(user_id: UserId, change: RoleChange, actor: CurrentAdmin, admin:
 def delete_user(user_id: UserId, actor: CurrentAdmin, admin: AdminServiceDep) -> None:
     """The account and its sessions are gone; the email can be registered again."""
     admin.delete(actor, user_id)
+
+
+@router.post(
+    "/{user_id}/password-reset",
+    status_code=202,
+    response_class=Response,
+    summary="Let a user choose a new password",
+    responses=responses(*_CHANGE, MailNotConfigured),
+)
+def start_password_reset(
+    user_id: UserId, actor: CurrentAdmin, admin: AdminServiceDep, recovery: PasswordRecoveryServiceDep
+) -> Response:
+    """Mails them a link, good once and for 30 minutes. Until they follow it, nothing changes."""
+    recovery.start(actor, admin.get(user_id))
+    return Response(status_code=202)
 
 
 @router.get(

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import (
     CrossSiteRequest,
+    EmailNotVerified,
     InvalidCredentials,
     InvalidInput,
     InvalidRefreshToken,
@@ -67,6 +68,7 @@ class ClearsCookies(Route):
             InvalidInput,
             InvalidCredentials,
             InvalidRefreshToken,
+            EmailNotVerified,
             RefreshTokenReused,
             PayloadTooLarge,
             TooManyRequests,

@@ -1,7 +1,9 @@
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 
 from app.models.users import Role
 from app.schemas.fields import Answer, Password
@@ -24,8 +26,21 @@ class NewUser(BaseModel):
     password: Password = Field(description="Any Unicode, 1024 bytes at most; never trimmed.")
 
 
-class AdminNewUser(NewUser):
+class AdminNewUser(BaseModel):
+    email: Email
+    password: Password | SkipJsonSchema[None] = Field(
+        default=None, description="Any Unicode, 1024 bytes at most; never trimmed. Left out with `invite`."
+    )
+    invite: StrictBool = Field(
+        default=False, description="Mail them a link by which they choose the password themselves."
+    )
     role: Role = Field(default=Role.USER, examples=[Role.USER])
+
+    @model_validator(mode="after")
+    def _with_one_way_in(self) -> Self:
+        if self.invite == (self.password is not None):
+            raise PydanticCustomError("password_or_invite", "Give a password, or invite: true")
+        return self
 
 
 class UserChange(BaseModel):
@@ -52,9 +67,31 @@ class PasswordProof(BaseModel):
     password: Password
 
 
+class EmailChange(BaseModel):
+    new_email: Email
+    password: Password
+
+
+class Forgotten(BaseModel):
+    email: Email
+
+
+_Token = Annotated[str, Field(min_length=1, max_length=200, description="`?token=` of the link in the mail.")]
+
+
+class LinkToken(BaseModel):
+    token: _Token
+
+
+class PasswordReset(BaseModel):
+    token: _Token
+    new_password: Password = Field(description="Any Unicode, 1024 bytes at most; never trimmed.")
+
+
 class UserOut(Answer):
     id: int = Field(examples=[1])
     email: str = Field(max_length=MAX_EMAIL_LENGTH, examples=["ada@example.com"])
     role: Role = Field(examples=[Role.USER])
     is_active: bool
     created_at: datetime
+    email_verified: bool = Field(description="Whether its owner has shown that mail arrives there.")

@@ -3,7 +3,7 @@
 from typing import Final
 
 HASHING_LANES: Final = ("signed_in", "login", "registration")
-LOGIN_FAILURES: Final = ("unknown_email", "wrong_password", "disabled")
+LOGIN_FAILURES: Final = ("unknown_email", "wrong_password", "disabled", "email_not_verified")
 REFRESH_OUTCOMES: Final = (
     "rotated",
     "replayed",
@@ -32,12 +32,14 @@ HTTP_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 HASH_BUCKETS: Final = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
 ADMIN_ACTIONS: Final = (
     "user_created",
+    "user_invited",
     "user_imported",
     "role_changed",
     "user_disabled",
     "user_enabled",
     "user_deleted",
     "password_set",
+    "password_reset_started",
     "user_unlocked",
     "sessions_ended",
 )

@@ -14,9 +14,9 @@ USERS = "/api/v1/admin/users"
 class Admin:
     """A signed-in administrator."""
 
-    def __init__(self, api: Api, fresh_database: Engine) -> None:
+    def __init__(self, api: Api, fresh_database: Engine, email: str | None = None) -> None:
         self.api = api
-        self.email = api.new_user()
+        self.email = email or api.new_user()
         with fresh_database.connect() as connection:
             statement = text("UPDATE users SET role = 'admin' WHERE email = :email RETURNING id")
             self.id = int(connection.execute(statement, {"email": self.email}).scalar_one())

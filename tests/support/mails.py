@@ -13,6 +13,11 @@ from tests.support.api import new_email
 TOKEN = "hVp2aYw0mZk3nX8sQ1tLr5cJ7dGbEfUiOoPxNvMqKzA"
 """In the link of each mail of a forgotten password here."""
 
+_A_USER = text(
+    "INSERT INTO users (email, created_at) VALUES ('whom-mails-are-about@example.com', now()) "
+    "ON CONFLICT (email) DO UPDATE SET email = excluded.email RETURNING id"
+)
+
 
 def post(
     container: Container,
@@ -23,8 +28,9 @@ def post(
     """Gives the recipients: those named, or a new one. `after` is what else the transaction does."""
     to = list(recipients) or [new_email()]
     with container.resources.requests.transaction() as transaction:
+        user_id = transaction.execute(_A_USER)[0].id
         for recipient in to:
-            container.mailer.send(transaction, Mail(kind, None, recipient, None, MAILS[kind]))
+            container.mailer.send(transaction, Mail(kind, user_id, recipient, None, MAILS[kind]))
         after()
     return to
 

@@ -17,8 +17,9 @@ from app.services.accounts.admin_actions import AdminActions
 from app.services.accounts.deletion import DeletionService
 from app.services.accounts.locking import LockedAccounts
 from app.services.accounts.profile import ACCOUNT_COLUMNS, Account
-from app.services.accounts.registration import RegistrationService
+from app.services.accounts.registration import NewAccount, RegistrationService
 from app.services.accounts.session_revoker import SessionRevoker
+from app.services.delivery.account_mails import SOMEBODY_ELSE, Recipient
 from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.audit import Actor, AuditService
 from app.services.protection.password_policy import NewPassword
@@ -36,6 +37,7 @@ _CHANGE: Final = (
 
 _ACTIONS: Final = {
     AuditEventName.USER_CREATED: "user_created",
+    AuditEventName.USER_INVITED: "user_invited",
     AuditEventName.USER_ROLE_CHANGED: "role_changed",
     AuditEventName.USER_ENABLED: "user_enabled",
     AuditEventName.USER_DISABLED: "user_disabled",
@@ -98,8 +100,25 @@ class AdminService:
     def _create(self, actor: Actor, email: str, hashed_password: str, role: Role) -> Account:
         with self.db.transaction() as transaction:
             LockedAccounts.lock(transaction, actor.user_id).ensure_still_admin(actor)
-            account = self.registration.insert(transaction, email, hashed_password, role)
+            account = self.registration.insert(
+                transaction, NewAccount(email, hashed_password, role, is_verified=True)
+            )
             self._record(transaction, AuditEventName.USER_CREATED, actor, account.id, role=role)
+        return account
+
+    @retry_conflicts
+    def invite(self, actor: Actor, email: str, role: Role) -> Account:
+        """An account without a password, whose owner chooses one by the link of a mail.
+
+        `email` must be normalized. Raises EmailTaken, MailNotConfigured.
+        """
+        mails = self.registration.mails
+        mails.check()
+        with self.db.transaction() as transaction:
+            LockedAccounts.lock(transaction, actor.user_id).ensure_still_admin(actor)
+            account = self.registration.insert(transaction, NewAccount(email, None, role))
+            mails.send_link(transaction, "invitation", Recipient(account.id, email), SOMEBODY_ELSE)
+            self._record(transaction, AuditEventName.USER_INVITED, actor, account.id, role=role)
         return account
 
     @retry_conflicts

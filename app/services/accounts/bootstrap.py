@@ -14,7 +14,7 @@ from app.models.audit import AuditEventName
 from app.models.users import Role
 from app.security.emails import normalize_email
 from app.services.accounts.kept_ids import let_nobody_register, move_sequence_past
-from app.services.accounts.registration import RegistrationService
+from app.services.accounts.registration import NewAccount, RegistrationService
 from app.services.operations.audit import SERVICE, AuditService
 from app.services.protection.password_policy import NewPassword, PasswordPolicy
 from app.setting_bootstrap import BootstrapUser
@@ -60,7 +60,8 @@ class BootstrapService:
                     raise EmailTaken
                 if transaction.execute(_SELECT_BY_ID, {"user_id": user.id}):
                     return None
-            account = self.registration.insert(transaction, email, hashed_password, role, user.id)
+            new = NewAccount(email, hashed_password, role, is_verified=True, id=user.id)
+            account = self.registration.insert(transaction, new)
             if user.id is not None:
                 move_sequence_past(transaction, user.id)
             self.audit.record(transaction, AuditEventName.USER_CREATED, SERVICE, account.id, role=role)

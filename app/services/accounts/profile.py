@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, exists, or_, select
@@ -24,13 +24,17 @@ class Account(NamedTuple):
     role: str
     is_active: bool
     created_at: datetime
+    email_verified: bool
 
     @property
     def is_active_admin(self) -> bool:
         return self.is_active and self.role == Role.ADMIN
 
 
-ACCOUNT_COLUMNS: Final = tuple(getattr(User, name) for name in Account._fields)
+ACCOUNT_COLUMNS: Final[tuple[Any, ...]] = (
+    *(User.id, User.email, User.role, User.is_active, User.created_at),
+    User.email_verified_at.is_not(None).label("email_verified"),
+)
 _session_id = bindparam("session_id", type_=LoginSession.id.type)
 _SELECT_ACTIVE: Final = Prepared(
     select(

@@ -11,10 +11,12 @@ from app.database.transactions import Database, Transaction, retry_conflicts
 from app.errors import InvalidCredentials, NotFound
 from app.models import User
 from app.models.audit import AuditEventName
+from app.models.one_time_tokens import Purpose
 from app.models.sessions import RevocationReason
 from app.services.accounts.admin_actions import AdminActions
 from app.services.accounts.session_revoker import SessionRevoker
 from app.services.credentials.passwords import PasswordService, VerifiedUser
+from app.services.delivery.account_mails import SOMEBODY_ELSE, AccountMails, Recipient
 from app.services.operations.audit import Actor, AuditService, UserActor
 from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
@@ -24,6 +26,8 @@ from app.services.protection.turns import Lane, Turn
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+VOID_WITH_A_NEW_PASSWORD: Final = (Purpose.PASSWORD_RESET, Purpose.INVITATION, Purpose.EMAIL_CHANGE)
+"""Who has the old password may have asked for these."""
 _verified_hash = bindparam("verified_hash", type_=User.hashed_password.type)
 _REPLACE_HASH: Final = (
     update(User)
@@ -32,7 +36,7 @@ _REPLACE_HASH: Final = (
         or_(_verified_hash.is_(None), and_(User.hashed_password == _verified_hash, User.is_active)),
     )
     .values(hashed_password=bindparam("new_hash"))
-    .returning(User.email)
+    .returning(User.email, User.email_verified_at.is_not(None).label("email_verified"))
 )
 
 
@@ -44,6 +48,7 @@ class PasswordChangeService:
     policy: PasswordPolicy
     hashing: HashingPool
     sessions: SessionRevoker
+    mails: AccountMails
     audit: AuditService
     actions: AdminActions
 
@@ -71,10 +76,11 @@ class PasswordChangeService:
         finish: Callable[[Transaction, VerifiedUser], T],
     ) -> T:
         with self.db.transaction() as transaction:
-            if not self._replace(transaction, user, user.user_id, new_hash, verified_hash):
+            changed = self._replace(transaction, user, user.user_id, new_hash, verified_hash)
+            if changed is None:
                 raise InvalidCredentials  # since the verification, it was changed or the user was disabled
             transaction.after_commit(lambda: log.info("user.password_changed", user_id=user.user_id))
-            return finish(transaction, VerifiedUser(user.user_id, new_hash))
+            return finish(transaction, changed)
 
     def set(self, actor: Actor, user_id: int, new: NewPassword) -> None:
         """Revokes all sessions of the user. Raises NotFound, PasswordTooShort, PasswordTooCommon."""
@@ -87,7 +93,7 @@ class PasswordChangeService:
     @retry_conflicts
     def _set(self, actor: Actor, user_id: int, new_hash: str) -> None:
         with self.db.transaction() as transaction:
-            if not self._replace(transaction, actor, user_id, new_hash, None):
+            if self._replace(transaction, actor, user_id, new_hash, None) is None:
                 raise NotFound
             self.actions.report(transaction, "password_set", actor, user_id)
 
@@ -98,13 +104,17 @@ class PasswordChangeService:
         user_id: int,
         new_hash: str,
         verified_hash: str | None,
-    ) -> bool:
-        """False if the user does not exist, or `verified_hash` is no longer the hash of an active user."""
+    ) -> VerifiedUser | None:
+        """None if the user does not exist, or `verified_hash` is no longer the hash of an active user."""
         parameters = {"user_id": user_id, "verified_hash": verified_hash, "new_hash": new_hash}
         rows = transaction.execute(_REPLACE_HASH, parameters)
         if not rows:
-            return False
-        self.guesses.forget(transaction, [rows[0].email], user_id)
+            return None
+        changed = VerifiedUser(user_id, new_hash, rows[0].email, rows[0].email_verified)
+        self.guesses.forget(transaction, [changed.email], user_id)
         self.audit.record(transaction, AuditEventName.PASSWORD_CHANGED, actor, user_id)
         self.sessions.revoke_all(transaction, actor, user_id, RevocationReason.PASSWORD_CHANGE)
-        return True
+        self.mails.tokens.void(transaction, user_id, *VOID_WITH_A_NEW_PASSWORD)
+        client = actor.client if actor.user_id == user_id else SOMEBODY_ELSE
+        self.mails.notify(transaction, "password_changed", Recipient(user_id, changed.email), client)
+        return changed

@@ -19,7 +19,10 @@ from app.telemetry.metrics import SessionMetrics
 
 log = structlog.get_logger(__name__)
 
-_PROOF = (User.id, User.hashed_password, User.is_active)
+_PROOF = (
+    *(User.id, User.hashed_password, User.is_active, User.email),
+    User.email_verified_at.is_not(None).label("email_verified"),
+)
 _SELECT_BY_EMAIL: Final = select(*_PROOF).where(User.email == bindparam("email_address"))
 _SELECT_BY_ID: Final = select(*_PROOF).where(User.id == bindparam("user_id"))
 _REHASH: Final = (
@@ -35,6 +38,8 @@ class VerifiedUser(NamedTuple):
 
     id: int
     hashed_password: str
+    email: str
+    email_verified: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +64,13 @@ class PasswordService:
         user = self._verify(found, password, guess.client, turn)
         rehashed = self.hashing.rehash_if_needed(password, user.hashed_password, turn)
         if rehashed is None:
-            return VerifiedUser(user.id, user.hashed_password)
+            return VerifiedUser(user.id, user.hashed_password, user.email, user.email_verified)
         parameters = {"user_id": user.id, "old_hash": user.hashed_password, "new_hash": rehashed}
         if not self.db.execute(_REHASH, parameters):
             # A concurrent login has replaced the hash, or the password has changed.
             now_found = self.db.execute(_SELECT_BY_ID, {"user_id": user.id})
             return self.verify_login(now_found, password, guess)
-        return VerifiedUser(user.id, rehashed)
+        return VerifiedUser(user.id, rehashed, user.email, user.email_verified)
 
     def verify_again(self, user: UserActor, password: str) -> VerifiedUser:
         """For a signed-in user. Raises InvalidCredentials, counted as a failed login; TooManyRequests."""
@@ -73,7 +78,7 @@ class PasswordService:
         with self.guesses.proof(user):
             rows = self.db.execute(_SELECT_BY_ID, {"user_id": user.user_id})
             row = self._verify(rows, password, user.client, turn)
-        return VerifiedUser(row.id, row.hashed_password)
+        return VerifiedUser(row.id, row.hashed_password, row.email, row.email_verified)
 
     def _verify(self, rows: Rows, password: str, client: Client, turn: Turn) -> Row[Any]:
         user = rows[0] if rows else None

@@ -87,4 +87,5 @@ class Composer:
         message.set_content(draft.text_body)
         if draft.html_body is not None:
             message.add_alternative(draft.html_body, subtype="html")
+            message.set_boundary(f"={draft.id.hex}")  # the same bytes at each attempt
         return Letter(self.sender.addr_spec, draft.recipient, message.as_bytes())

@@ -16,7 +16,7 @@ class Mail(NamedTuple):
     """
 
     kind: str
-    user_id: int | None
+    user_id: int
     recipient: str
     accept_language: str | None
     context: Mapping[str, Any]

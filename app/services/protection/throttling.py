@@ -65,6 +65,8 @@ class Bucket(StrEnum):
     LOGIN_DEVICE = "login_device"
     REGISTER_ADDRESS = "register_address"
     PROOF = "proof"
+    RECOVER_ACCOUNT = "recover_account"
+    RECOVER_ADDRESS = "recover_address"
 
 
 class Charge(NamedTuple):

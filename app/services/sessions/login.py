@@ -1,21 +1,23 @@
 """Logins."""
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 import structlog
 from sqlalchemy import bindparam, select
 
 from app.database.transactions import Database, Transaction, retry_conflicts
-from app.errors import InvalidCredentials, InvalidRefreshToken
+from app.errors import EmailNotVerified, InvalidCredentials, InvalidRefreshToken
 from app.models import LoginSession
 from app.models.audit import AuditEventName
 from app.models.sessions import RevocationReason
 from app.security.tokens import RefreshClaims
+from app.services.credentials.emails import EmailService
 from app.services.credentials.passwords import PasswordService, VerifiedUser
 from app.services.operations.audit import AuditService, Client, UserActor
 from app.services.protection.guesses import Guess, GuessService
 from app.services.sessions.limit import SessionLimit
+from app.services.sessions.new_devices import NewDeviceNotices
 from app.services.sessions.opening import OpenedSession, SessionOpener
 from app.services.sessions.revocation import Revocation, RevocationService
 from app.services.sessions.tokens import TokenPair, TokenService
@@ -53,20 +55,30 @@ class LoginService:
     guesses: GuessService
     tokens: TokenService
     opener: SessionOpener
+    emails: EmailService
+    new_devices: NewDeviceNotices
     limit: SessionLimit
     revocation: RevocationService
     audit: AuditService
     metrics: SessionMetrics
+    only_verified: bool
 
     def log_in(self, username: str, password: str, client: Client, cookies: LoginCookies) -> Login:
-        """Raises InvalidCredentials, TooManyRequests, NotReady."""
+        """Raises InvalidCredentials, EmailNotVerified, TooManyRequests, NotReady."""
         self.tokens.check_ready()
         found = self.passwords.find(username)
         user_id = found[0].id if found else None
         with self.guesses.login(username, user_id, cookies.device, client) as guess:
             user = self.passwords.verify_login(found, password, guess)
+            if self.only_verified and not user.email_verified:
+                self._refuse(user, client)
             pair = self._open_session(user, guess, self._presented(cookies.refresh_token))
         return Login(pair, self.guesses.device_of(guess, user.id))
+
+    def _refuse(self, user: VerifiedUser, client: Client) -> NoReturn:
+        self.passwords.record_failed_login("email_not_verified", user.id, client)
+        self.emails.remind(user.id, user.email, client)
+        raise EmailNotVerified
 
     def _open_session(self, user: VerifiedUser, guess: Guess, presented: RefreshClaims | None) -> TokenPair:
         opened = self._open(user, guess, presented)
@@ -90,6 +102,7 @@ class LoginService:
             if presented is not None and presented.user_id == user.id:
                 self._replace(transaction, actor, presented)
             self.limit.enforce(transaction, actor, opened.refresh.session_id)
+            self.new_devices.send(transaction, user, guess, opened.refresh.session_id)
             self.guesses.forgive(transaction, guess)  # last, as the address is shared by many
             transaction.after_commit(lambda: self._report(user.id, session_id))
         return opened

@@ -12,7 +12,7 @@ from app.models import LoginSession, User
 from app.security.tokens import RefreshClaims
 from app.services.credentials.passwords import VerifiedUser
 from app.services.operations.audit import Client
-from app.services.sessions.tokens import SessionLifetime, unix_seconds
+from app.services.sessions.tokens import Holder, SessionLifetime, unix_seconds
 
 # The lock on the user's row makes a login wait for a concurrent change of the user, and vice versa.
 _opened = (
@@ -32,11 +32,14 @@ _opened = (
     )
     .with_for_update(key_share=True)
 )
-_role = select(User.role).where(User.id == bindparam("user_id")).scalar_subquery()
-_OPEN: Final = (
+_new = (
     insert(LoginSession)
     .from_select([column.name for column in _opened.selected_columns], _opened)
-    .returning(_role.label("role"))
+    .returning(LoginSession.user_id)
+    .cte("new")
+)
+_OPEN: Final = select(User.role, User.email, User.email_verified_at.is_not(None)).join(
+    _new, _new.c.user_id == User.id
 )
 
 
@@ -44,7 +47,7 @@ class OpenedSession(NamedTuple):
     """What its first pair of tokens is made of."""
 
     refresh: RefreshClaims
-    role: str
+    holder: Holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +74,4 @@ class SessionOpener:
         if not rows:
             return None
         refresh = RefreshClaims(user.id, session_id, token_id, unix_seconds(now), unix_seconds(expires_at))
-        return OpenedSession(refresh, str(rows[0].role))
+        return OpenedSession(refresh, Holder._make(rows[0]))

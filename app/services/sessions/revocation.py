@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ARRAY, Boolean, DateTime, Row, Uuid, any_, bindparam, case, exists, or_, update
+from sqlalchemy import ARRAY, Boolean, DateTime, Row, Uuid, any_, bindparam, case, exists, or_, select, update
 
 from app.clock import Clock
 from app.database.transactions import Database, Transaction, retry_conflicts
@@ -16,6 +16,7 @@ from app.models import LoginSession, User
 from app.models.audit import AuditEventName
 from app.models.sessions import RevocationReason, is_live
 from app.models.users import Role
+from app.services.delivery.account_mails import AccountMails, Recipient
 from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.audit import Actor, Anonymous, AuditService, Client, UserActor
 from app.telemetry.metrics import SessionMetrics
@@ -47,6 +48,7 @@ _REVOKE: Final = (
     )
     .returning(LoginSession.id, LoginSession.revoked_reason)
 )
+_SELECT_EMAIL: Final = select(User.email).where(User.id == bindparam("user_id"))
 
 
 class Revocation(NamedTuple):
@@ -69,6 +71,7 @@ class Revocation(NamedTuple):
 class RevocationService:
     db: Database
     feed: RevocationFeed
+    mails: AccountMails
     audit: AuditService
     clock: Clock
     metrics: SessionMetrics
@@ -104,7 +107,12 @@ class RevocationService:
         revocation = Revocation(actor, user_id, RevocationReason.REUSE_DETECTED, only=[session_id])
         with self.db.transaction() as transaction:
             self.audit.record(transaction, event, actor, user_id, session_id=str(session_id))
-            self.revoke_within(transaction, revocation)
+            if self.revoke_within(transaction, revocation):
+                self._notify(transaction, user_id, client)
+
+    def _notify(self, transaction: Transaction, user_id: int, client: Client) -> None:
+        email = transaction.execute(_SELECT_EMAIL, {"user_id": user_id})[0].email
+        self.mails.notify(transaction, "refresh_token_reused", Recipient(user_id, email), client)
 
     def revoke_all(
         self, transaction: Transaction, actor: Actor, user_id: int, reason: RevocationReason

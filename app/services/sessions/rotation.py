@@ -18,7 +18,7 @@ from app.models.sessions import is_live
 from app.security.tokens import RefreshClaims
 from app.services.operations.audit import Client
 from app.services.sessions.revocation import RevocationService
-from app.services.sessions.tokens import SessionLifetime, TokenPair, TokenService, unix_seconds
+from app.services.sessions.tokens import Holder, SessionLifetime, TokenPair, TokenService, unix_seconds
 from app.telemetry.metrics import SessionMetrics
 
 log = structlog.get_logger(__name__)
@@ -28,6 +28,7 @@ CLOCK_SKEW: Final = timedelta(seconds=2)
 
 Verdict = Literal["current", "replayed", "raced", "reuse_detected", "revoked", "expired"]
 
+_HOLDER: Final = (User.role, User.email, User.email_verified_at.is_not(None).label("email_verified"))
 _ROTATE: Final = Prepared(
     update(LoginSession)
     .where(
@@ -49,7 +50,7 @@ _ROTATE: Final = Prepared(
         user_agent=bindparam("user_agent"),
         ip_address=bindparam("ip_address"),
     )
-    .returning(LoginSession.token_id, LoginSession.rotated_at, LoginSession.expires_at, User.role)
+    .returning(LoginSession.token_id, LoginSession.rotated_at, LoginSession.expires_at, *_HOLDER)
 )
 _LOOK_UP = (
     select(
@@ -59,8 +60,8 @@ _LOOK_UP = (
         LoginSession.expires_at,
         LoginSession.revoked_at,
         LoginSession.idempotency_key_hash,
-        User.role,
         User.is_active,
+        *_HOLDER,
     )
     .join(User, User.id == LoginSession.user_id)
     .where(LoginSession.id == bindparam("session_id"))
@@ -173,7 +174,7 @@ class RotationService:
             unix_seconds(row.rotated_at),
             unix_seconds(row.expires_at),
         )
-        return self.tokens.issue(refresh, row.role)
+        return self.tokens.issue(refresh, Holder(row.role, row.email, row.email_verified))
 
     def _count(self, outcome: str) -> None:
         self.metrics.refresh_outcomes.labels(outcome).inc()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import uuid4
 
 from app.clock import Clock
@@ -31,6 +32,14 @@ class TokenPair:
     refresh_expires_in: int
 
 
+class Holder(NamedTuple):
+    """What an access token says of its user, besides the id."""
+
+    role: str
+    email: str
+    email_verified: bool
+
+
 @dataclass(frozen=True, slots=True)
 class SessionLifetime:
     """`idle` is the time limit between refreshes, `absolute` is the limit since the login."""
@@ -45,6 +54,7 @@ class TokenService:
     signing: SigningKeys
     parties: Parties
     access_lifetime: timedelta
+    with_email: bool
     clock: Clock
     metrics: KeyMetrics
 
@@ -52,7 +62,7 @@ class TokenService:
         """Before what is done cannot be undone. Raises NotReady if no access token can be signed."""
         self.signing.check()
 
-    def issue(self, refresh: RefreshClaims, role: str) -> TokenPair:
+    def issue(self, refresh: RefreshClaims, holder: Holder) -> TokenPair:
         """A new access token, and the refresh token, which is always the same for the same claims.
 
         Raises NotReady.
@@ -60,11 +70,13 @@ class TokenService:
         issued_at, lifetime = unix_seconds(self.clock()), int(self.access_lifetime.total_seconds())
         access = AccessClaims(
             user_id=refresh.user_id,
-            role=role,
+            role=holder.role,
             session_id=refresh.session_id,
             token_id=str(uuid4()),
             issued_at=issued_at,
             expires_at=issued_at + lifetime,
+            email=holder.email if self.with_email else None,
+            email_verified=holder.email_verified,
         )
         signer = self.secrets.shared[0] if self.signing.algorithm is None else self.signing.signer()
         self.metrics.issued.labels(signer.algorithm).inc()
