@@ -112,6 +112,9 @@ def call(watched: Api, api: Api, operation: str) -> int:
         pair["access_token"], content = Sibling(api).token, {"data": {"token": pair["access_token"]}}
     if method == "GET":
         content = {}
+    if path.startswith("/account/"):
+        form = {"token": body["token"] or "of a mail", "new_password": PASSWORD}
+        content = {"params" if method == "GET" else "data": form}
     if path.endswith("/token"):
         content = {"data": {"username": email, "password": PASSWORD}}
     response = watched.http.request(method, path, headers=bearer(pair["access_token"]), **content)

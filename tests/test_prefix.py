@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import yaml
@@ -67,6 +68,15 @@ def test_the_documentation_works_under_the_prefix(url: str) -> None:
     for path in (*assets, f"{PREFIX}/redoc"):
         assert request("GET", url + path).status_code == 200
     assert request("GET", f"{url}{PREFIX}/openapi.json").json()["servers"][0]["url"] == PREFIX
+
+
+def test_the_page_of_a_mails_link_works_under_the_prefix(url: str) -> None:
+    page = request("GET", f"{url}{PREFIX}/account/verify?token=x")
+    (action,) = re.findall(r'action="([^"]+)"', page.text)
+    answer = request("POST", urljoin(str(page.url), action), data={"token": "x"}, headers={"Origin": "null"})
+
+    assert page.status_code == 200
+    assert (answer.status_code, "This link is not valid" in answer.text) == (400, True)
 
 
 def test_a_slash_too_many_stays_under_the_prefix(url: str) -> None:

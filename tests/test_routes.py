@@ -38,7 +38,12 @@ PUBLIC = {
     "GET /.well-known/oauth-authorization-server",
     "GET /metrics",  # guarded by METRICS_TOKEN, where there is one
 }
-PAGES = {"GET /dev/mail"}
+_ACCOUNT_PAGES = ("reset", "verify", "email", "restore")
+PAGES = {
+    "GET /dev/mail",
+    *(f"GET /account/{page}" for page in _ACCOUNT_PAGES),
+    *(f"POST /account/{page}" for page in _ACCOUNT_PAGES),  # guarded by the token of a mail
+}
 """Public too, for people with a browser: the OpenAPI document is silent of them."""
 USER = {
     "GET /api/v1/me",

@@ -4,6 +4,7 @@ from typing import Final
 
 from app.routers import (
     account,
+    account_pages,
     admin,
     audit,
     development,
@@ -32,6 +33,7 @@ ROUTERS: Final = (
     revocations.router,
     account.router,
     recovery.router,
+    account_pages.router,
     admin.router,
     audit.router,
     keys.router,

@@ -2,9 +2,10 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --remote-debugging-pipe --no-first-run"
     " --disable-background-networking --disable-component-update --disable-sync --no-proxy-server"
+    ' --host-resolver-rules="MAP board.test 127.0.0.1"'
 )
 
 
@@ -59,6 +61,7 @@ class Browser:
 
     def receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            assert select.select([self._from], [], [], PATIENCE_SECONDS)[0], "Chromium says nothing"
             piece = os.read(self._from.fileno(), 65_536)
             assert piece, "Chromium has ended"
             self._rest += piece
@@ -78,8 +81,12 @@ class Tab:
 
     def go(self, url: str) -> None:
         """Until it has loaded."""
+        self.go_on(lambda: self._call("Page.navigate", url=url))
+
+    def go_on(self, act: Callable[[], object]) -> None:
+        """Until the page that `act` leads to has loaded."""
         seen = len(self._browser.events)
-        self._browser.call("Page.navigate", self.session, url=url)
+        act()
         while not any(self._is_mine(event, "Page.loadEventFired") for event in self._browser.events[seen:]):
             self._browser.receive()
 
@@ -91,10 +98,28 @@ class Tab:
         look = f"const look = () => ({condition}) ? done() : setTimeout(look, 50)"
         self.run(f"new Promise((done) => {{ {look}; look() }})")
 
+    def type(self, text: str) -> None:
+        """Where the focus is."""
+        self._call("Input.insertText", text=text)
+
+    def press_enter(self) -> None:
+        enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+        self._call("Input.dispatchKeyEvent", type="keyDown", text="\r", **enter)
+        self._call("Input.dispatchKeyEvent", type="keyUp", **enter)
+
+    def resize(self, width: int, *, dark: bool) -> None:
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setDeviceMetricsOverride", **size)
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
+
     def requested(self) -> list[str]:
         """The URLs that its pages asked for."""
         sent = [event for event in self._browser.events if self._is_mine(event, "Network.requestWillBeSent")]
         return [event["params"]["request"]["url"] for event in sent]
+
+    def _call(self, method: str, **parameters: Any) -> Any:
+        return self._browser.call(method, self.session, **parameters)
 
     def _is_mine(self, event: dict[str, Any], method: str) -> bool:
         return event["method"] == method and event.get("sessionId") == self.session

@@ -53,6 +53,10 @@ PURPOSES = {
     "POST /api/v1/password/reset": Purpose.PASSWORD_RESET,
     "POST /api/v1/email/verify": Purpose.EMAIL_VERIFICATION,
     "POST /api/v1/email/restore": Purpose.EMAIL_RESTORE,
+    "POST /account/reset": Purpose.PASSWORD_RESET,
+    "POST /account/verify": Purpose.EMAIL_VERIFICATION,
+    "POST /account/email": Purpose.EMAIL_VERIFICATION,
+    "POST /account/restore": Purpose.EMAIL_RESTORE,
 }
 
 

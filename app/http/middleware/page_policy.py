@@ -15,8 +15,9 @@ _POLICY: Final = (
 class PagePolicyMiddleware:
     """Gives the documentation's pages a Content-Security-Policy that they work under.
 
-    They are all the HTML that there is, and nothing in them comes from a request: their inline scripts are
-    allowed by hash (CSP Level 3 §2.3.1). Swagger UI and ReDoc need inline styles, and ReDoc a worker.
+    They are all the HTML that has none of its own, and nothing in them comes from a request: their inline
+    scripts are allowed by hash (CSP Level 3 §2.3.1). Swagger UI and ReDoc need inline styles, and ReDoc a
+    worker.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,6 +47,8 @@ def policy_of(page: bytes) -> bytes:
 
 
 def _begins_page(message: Message) -> bool:
-    return message["type"] == "http.response.start" and any(
-        name == b"content-type" and value.startswith(b"text/html") for name, value in message["headers"]
-    )
+    if message["type"] != "http.response.start":
+        return False
+    headers = dict(message["headers"])
+    is_page = headers.get(b"content-type", b"").startswith(b"text/html")
+    return is_page and b"content-security-policy" not in headers
