@@ -81,6 +81,38 @@ def test_a_mail_arrives_in_text_and_html_with_a_sender_and_an_id(
     assert server.envelopes[0].mail_from == "no-reply@example.com"
 
 
+@pytest.mark.parametrize("to", ["reader@example.com", "d\u00f6rte@example.com"])
+def test_names_subjects_and_texts_of_any_script_arrive_as_they_are(
+    start: MakeService, server: SmtpServer, fresh_database: Engine, tmp_path: Path, to: str
+) -> None:
+    folder = tmp_path / "de"
+    folder.mkdir()
+    subject, line = (
+        "Größe\u00a0ändern " * 9 + "\N{GRINNING FACE}",
+        "= Ä. From a line that is long " * 99,
+    )
+    (folder / "password_reset.txt").write_text(
+        f"Subject: {subject}\n\n.\n{line}\n\nHier\n{{{{ link }}}}\n", "utf-8"
+    )
+    service = start(mail_templates=tmp_path, mail_language="de", mail_from="Tafel für alle <a@example.com>")
+    post(service.operator, to)
+
+    mail = server.first_to(to)
+
+    row = until(fresh_database, lambda row: row.state == "sent")
+    assert (mail["From"], mail["To"]) == ("Tafel für alle <a@example.com>", to)
+    assert str(mail["Subject"]) == row.subject == subject
+    text, html = (part.get_content() for part in mail.iter_parts() if isinstance(part, EmailMessage))
+    assert text.replace("\r\n", "\n").startswith(f".\n{line.strip()}\n\nHier\n")
+    assert "Größe" in html
+    assert not mail.defects
+    content = server.envelopes[0].content
+    assert isinstance(content, bytes)
+    assert max(map(len, content.split(b"\r\n"))) <= 100
+    assert content.isascii() == to.isascii()
+    assert b"\n" not in content.replace(b"\r\n", b"")
+
+
 def test_what_a_sent_mail_said_is_forgotten_at_once_and_the_mail_after_a_week(
     start: MakeService, fresh_database: Engine, clock: MovableClock
 ) -> None:
