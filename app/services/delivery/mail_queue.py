@@ -42,9 +42,10 @@ _CLAIM: Final = (
     .values(next_attempt_at=bindparam("leased_until"), attempts=OutboxMessage.attempts + 1, last_error=None)
     .returning(*(getattr(OutboxMessage, name) for name in (*Draft._fields, "kind", "user_id", "attempts")))
 )
+_are_these = (OutboxMessage.id.in_(bindparam("ids", expanding=True)), _is_queued)
 _SENT: Final = (
     update(OutboxMessage)
-    .where(*_is_this)
+    .where(*_are_these)
     .values(state=MailState.SENT, finished_at=_now, text_body=None, html_body=None)
 )
 _POSTPONE: Final = (
@@ -58,9 +59,7 @@ _GIVE_UP: Final = (
     .values(state=MailState.FAILED, finished_at=_now, last_error=bindparam("why"))
 )
 _RELEASE: Final = (
-    update(OutboxMessage)
-    .where(OutboxMessage.id.in_(bindparam("ids", expanding=True)), _is_queued)
-    .values(next_attempt_at=_now, attempts=OutboxMessage.attempts - 1)
+    update(OutboxMessage).where(*_are_these).values(next_attempt_at=_now, attempts=OutboxMessage.attempts - 1)
 )
 _SELECT_STATE: Final = select(
     func.count().label("length"), func.min(OutboxMessage.created_at).label("oldest")
@@ -95,9 +94,9 @@ class MailQueue:
         width = len(Draft._fields)
         return [Claimed(Draft._make(row[:width]), *row[width:]) for row in rows]
 
-    def sent(self, message_id: UUID) -> None:
-        """What it said is forgotten."""
-        self.db.execute(_SENT, {"message_id": message_id, "now": self.clock()})
+    def sent(self, ids: Collection[UUID]) -> None:
+        """What they said is forgotten."""
+        self.db.execute(_SENT, {"ids": list(ids), "now": self.clock()})
 
     def not_sent(self, message: Claimed, error: NotDelivered) -> bool:
         """Whether it is tried again: later each time, until a day after it was written."""

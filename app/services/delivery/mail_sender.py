@@ -38,6 +38,7 @@ class MailSender:
         self._composer = composer
         self._transport = transport
         self._metrics = metrics
+        self._taken: list[UUID] = []  # by the mail server, and not on record yet
         self._due, self._stop = asyncio.Event(), asyncio.Event()
         self._database = asyncio.Lock()  # of the few connections of the background, it takes one
 
@@ -119,10 +120,17 @@ class MailSender:
             log.exception("mail.broken", **told)
             await self._not_sent(message, NotDelivered(type(error).__name__), told)
             return True
-        await self._record(self._queue.sent, message.draft.id)
+        self._taken.append(message.draft.id)
+        await self._record(self._record_taken)
         self._metrics.mails.labels("sent").inc()
         log.info("mail.sent", attempts=message.attempts, **told)
         return True
+
+    def _record_taken(self) -> None:
+        """All at once that were taken while one of them waited for the database."""
+        if taken := self._taken.copy():
+            self._queue.sent(taken)
+            del self._taken[: len(taken)]  # others have come meanwhile
 
     async def _not_sent(self, message: Claimed, error: NotDelivered, told: dict[str, Any]) -> None:
         again = await self._record(self._queue.not_sent, message, error)
