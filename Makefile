@@ -14,7 +14,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check coverage lint types imports format docker-test clients-test bench bench-siblings attack openapi migration requirements clean
+.PHONY: help install run test test-fast test-repeat check coverage lint types imports format docker-test clients-test bench bench-siblings bench-mail attack openapi migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,9 @@ bench-siblings: clients-test ## how soon both clients refuse who signed out, and
 	@PYTHONPATH=clients/python/src $(BIN)/python -m benchmarks.siblings
 	@PYTHONPATH=clients/python/src $(BIN)/python clients/python/benchmark.py
 	@cd clients/typescript && npm run --silent benchmark
+
+bench-mail: install ## how fast mails leave, and what that costs the requests meanwhile
+	@$(BIN)/python -m benchmarks.mail
 
 attack: install ## guess, flood and linger, and print what came of it beside its bars (minutes)
 	@$(BIN)/python -m benchmarks.attack

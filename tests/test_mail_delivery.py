@@ -1,7 +1,9 @@
 """What is in the outbox reaches a mail server: once, over a connection that is what was asked for, and
 again and again where it is not taken."""
 
+import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from app.container import Container
-from app.services.delivery import mail_sender
+from app.services.delivery import mail_sender, smtp
 from app.services.delivery.mail_queue import FIRST_PAUSE, GIVEN_UP_AFTER, LONGEST_PAUSE, MailQueue
 from app.services.operations.cleanup import MAILS_KEPT
 from tests.support import Api, MakeService, MovableClock, at_once, eventually, make_settings
@@ -276,3 +278,39 @@ def test_a_login_that_is_refused_fails_no_mail_for_good(
 
     assert (row.state, server.envelopes) == ("queued", [])
     assert row.last_error.startswith("login refused with 535")
+
+
+@pytest.mark.parametrize(
+    ("greeting", "reason"),
+    [
+        (b"", "SMTP"),
+        (b"421 too busy\r\n", "refused with 421"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "SMTP"),
+        (b"\xff\x00" * 5000, "SMTP"),
+        (None, "TimeoutError"),
+    ],
+    ids=["hangs up", "busy", "speaks HTTP", "speaks no language", "is silent"],
+)
+def test_a_server_that_is_none_costs_no_mail(
+    start: MakeService,
+    fresh_database: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    greeting: bytes | None,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(smtp, "SEND_SECONDS", 1)
+
+    def greet(connection: socket.socket) -> None:
+        with connection:
+            if greeting is None:
+                connection.recv(1)
+            else:
+                connection.sendall(greeting)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
+        threads.submit(lambda: greet(listener.accept()[0]))
+        post(start(f"smtp://127.0.0.1:{listener.getsockname()[1]}").operator)
+        row = until(fresh_database, has_error)
+
+    assert (row.state, row.attempts) == ("queued", 1)
+    assert reason in row.last_error
