@@ -24,9 +24,10 @@ install: ## .venv as poetry.lock says; every target that needs it does this firs
 	@$(PYTHON) requirements/install.py
 
 run: export ENVIRONMENT ?= development
+run: export UVICORN_PORT = $(PORT)
 run: install ## start PostgreSQL, migrate, and serve on PORT (8000) with reload
 	@echo "Swagger UI: http://$(HOST):$(PORT)/docs   (Ctrl-C ends it)"
-	@$(BIN)/python -m app.dev $(BIN)/python -m app.serve --host $(HOST) --port $(PORT) --reload --reload-dir app
+	@$(BIN)/python -m app.dev $(BIN)/python -m app.serve --host $(HOST) --reload --reload-dir app
 
 test: install ## the whole test suite, on a PostgreSQL of its own (or TEST_DATABASE_URL)
 	@$(BIN)/python -m pytest $(PARALLEL)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.container import Container
 from app.mail_settings import SmtpServer, address_of
 from tests.support import make_settings
 
@@ -124,3 +125,11 @@ def test_production_knows_whom_mails_come_from_and_where_their_links_lead(
 
     with pytest.raises(ValidationError, match=complaint):
         make_settings(**settings, **values)
+
+
+def test_links_of_development_lead_to_the_port_that_it_serves_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVICORN_PORT", "9000")
+    container = Container(make_settings(database_url=URL, mail=True))
+
+    assert container.mail_links.reset("x") == "http://localhost:9000/account/reset?token=x"
+    container.close()

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -22,7 +23,6 @@ from app.services.delivery.outbox import Outbox
 from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.doctor import Finding
 
-_DEVELOPMENT_URL: Final = "http://localhost:8000"
 _DEVELOPMENT_SENDER: Final = "Kanban <no-reply@localhost>"
 
 
@@ -108,7 +108,8 @@ class DeliveryServices(OperationsServices):
         """The service's own pages have fixed paths."""
         settings = self.settings
         if settings.frontend_url is None:
-            return MailLinks(settings.public_url or _DEVELOPMENT_URL)
+            in_development = f"http://localhost:{os.environ.get('UVICORN_PORT', '8000')}"
+            return MailLinks(settings.public_url or in_development)
         return MailLinks(
             settings.frontend_url,
             settings.mail_reset_path,
