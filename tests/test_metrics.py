@@ -43,7 +43,11 @@ def test_every_series_of_the_metrics_is_there_from_the_start_at_zero(start_servi
         ("app_user_registrations_total", "method", ["password"]),
         ("app_user_logins_total", "method", ["password"]),
         ("app_refresh_token_usage_total", "method", ["refresh"]),
-        ("app_login_failures_total", "reason", ["unknown_email", "wrong_password", "disabled"]),
+        (
+            "app_login_failures_total",
+            "reason",
+            ["unknown_email", "wrong_password", "disabled", "email_not_verified"],
+        ),
         (
             "app_throttled_total",
             "bucket",
