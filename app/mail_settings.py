@@ -41,9 +41,11 @@ class SmtpServer:
         ca_file = Path(options.pop("ca")) if options.get("ca") else None
         if options or starttls not in ("required", "off"):
             raise ValueError("the options are starttls=required, starttls=off and ca=FILE")
+        if url.scheme == "smtps" and "starttls=" in url.query:
+            raise ValueError("smtps:// is TLS from the first byte, and has no starttls=")
         if ca_file is not None and not ca_file.is_file():
             raise ValueError("there is no file of the name that ca= gives")
-        if (url.username is None) != (url.password is None):
+        if bool(url.username) != bool(url.password) or (url.username is not None and not url.username):
             raise ValueError("has a user and a password, or neither")
         tls: Literal["implicit", "starttls", "off"] = "starttls" if starttls == "required" else "off"
         return cls(
@@ -59,7 +61,8 @@ class SmtpServer:
 def _split(text: str) -> SplitResult:
     try:
         url = urlsplit(text.strip())
-        usable = url.scheme in _PORTS and url.hostname and (url.port is None or url.port > 0)
+        host = url.hostname and not re.search(r"\s", url.netloc)
+        usable = url.scheme in _PORTS and host and (url.port is None or url.port > 0)
     except ValueError:
         usable = False
     if not usable or url.path.strip("/") or url.fragment:
@@ -128,7 +131,8 @@ class MailSettings(EnvironmentSettings):
     @classmethod
     def _with_mail(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 — a validator's value
         """Or nobody who registers could ever log in."""
-        sends = info.data.get("mail") and (info.data.get("smtp_url") or not in_production(info))
+        told = "smtp_url" not in info.data  # of what is wrong with it
+        sends = info.data.get("mail") and (told or info.data["smtp_url"] or not in_production(info))
         if value and not sends:
             raise ValueError("needs mail: set SMTP_URL")
         return value
@@ -139,7 +143,7 @@ class MailSettings(EnvironmentSettings):
         """A link that leads to localhost would be of no use to anybody."""
         if not in_production(info) or value is None:
             return value
-        if info.data.get("mail_from") is None:
+        if "mail_from" in info.data and info.data["mail_from"] is None:
             raise ValueError("needs MAIL_FROM, such as Kanban <no-reply@example.com>")
         if info.data.get("frontend_url") is None and info.data.get("public_url") is None:
             raise ValueError("needs FRONTEND_URL or PUBLIC_URL, as links in mails begin with it")

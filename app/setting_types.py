@@ -80,7 +80,7 @@ def _path_prefix(value: str) -> str:
 
 
 def _page_path(value: str) -> str:
-    if not re.fullmatch(r"/[A-Za-z0-9._~/#-]*", value):
+    if not re.fullmatch(r"/(?!/)[A-Za-z0-9._~/#-]*", value):
         raise ValueError("looks like /account/reset")
     return value
 

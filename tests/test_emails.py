@@ -1,6 +1,7 @@
 """Emails that are confirmed, changed and got back, each by the link of a mail."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -16,8 +17,10 @@ from tests.support import (
     at_once,
     bearer,
     error_of,
+    eventually,
     look_into,
     new_email,
+    until_blocked,
 )
 from tests.support.accounts import Admin, disable, end_reasons
 from tests.support.mailboxes import Mailbox, link_in, sending, token_in
@@ -229,6 +232,112 @@ def test_the_old_address_prevents_the_change(service: Api, person: Person, serve
     assert error_of(verify(service, new.next_token())) == INVALID_LINK
 
 
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_a_password_that_is_replaced_while_it_is_verified_changes_and_deletes_nothing(
+    service: Api, person: Person, engine: Engine, method: str
+) -> None:
+    service.http.post("/api/v1/password/forgot", json={"email": person.mails.address})
+    reset = {"token": person.mails.next_token(), "new_password": "another correct horse"}
+    calls: list[Callable[[], httpx.Response]] = [
+        lambda: service.http.post("/api/v1/password/reset", json=reset),
+        lambda: (
+            person.change_email(new_email())
+            if method == "PUT"
+            else person.call("POST", "delete", password=PASSWORD)
+        ),
+    ]
+    with engine.execution_options(isolation_level="READ COMMITTED").connect() as other:
+        query = text("SELECT FROM users WHERE email = :email FOR UPDATE")
+        other.execute(query, {"email": person.mails.address})
+        with ThreadPoolExecutor() as pool:
+            answers = []
+            for number, call in enumerate(calls, 1):
+                answers.append(pool.submit(call))
+                until_blocked(engine, number)
+            other.rollback()
+            owners, thiefs = (each.result() for each in answers)
+
+    assert owners.status_code == 204
+    assert error_of(thiefs) == (401, "invalid_credentials")
+    assert service.token(person.mails.address, "another correct horse").status_code == 200
+
+
+def test_who_deletes_an_account_with_a_way_back_is_told_of_at_the_old_address_too(
+    service: Api, person: Person, server: SmtpServer
+) -> None:
+    new = Mailbox(server, new_email())
+    person.change_email(new.address)
+    verify(service, new.next_token())
+    new.next()
+    person.mails.next()
+
+    assert person.call("POST", "delete", password=PASSWORD).status_code == 204
+
+    assert person.mails.next()["Subject"] == new.next()["Subject"] == "Your account was deleted"
+
+
+def test_an_address_that_was_never_confirmed_is_nobodys(
+    service: Api, person: Person, server: SmtpServer
+) -> None:
+    new = Mailbox(server, new_email())
+    person.change_email(new.address)
+    verify(service, new.next_token())
+
+    assert service.register(person.mails.address).status_code == 201
+    assert error_of(restore(service, person.mails.next_token())) == TAKEN
+
+
+def test_what_was_asked_for_before_a_user_was_disabled_is_good_no_more(
+    service: Api, person: Person, server: SmtpServer, engine: Engine
+) -> None:
+    admin, new = Admin(service, engine), Mailbox(server, new_email())
+    service.http.post("/api/v1/password/forgot", json={"email": person.mails.address})
+    token = person.mails.next_token()
+    person.change_email(new.address)
+    user_id = person.me["id"]
+    for is_active in (False, True):
+        admin.change(user_id, is_active=is_active)
+
+    body = {"token": token, "new_password": "another correct horse"}
+    assert error_of(service.http.post("/api/v1/password/reset", json=body)) == INVALID_LINK
+    assert error_of(verify(service, new.next_token())) == INVALID_LINK
+
+
+def test_a_reset_that_an_administrator_starts_ends_a_change_of_the_email(
+    service: Api, person: Person, server: SmtpServer, engine: Engine
+) -> None:
+    new = Mailbox(server, new_email())
+    person.change_email(new.address)
+    Admin(service, engine).call("POST", f"/{person.me['id']}/password-reset")
+
+    assert error_of(verify(service, new.next_token())) == INVALID_LINK
+
+
+def test_who_gets_a_disabled_account_back_is_told_that_it_is_disabled(
+    service: Api, person: Person, engine: Engine
+) -> None:
+    person.change_email(new_email())
+    token = person.mails.next_token()
+    disable(engine, person.mails.address)
+
+    assert restore(service, token).status_code == 204
+    assert person.mails.next()["Subject"] == "Your account is disabled"
+
+
+def test_the_email_of_a_bootstrap_user_is_the_operators_to_change(
+    start_service: MakeService, server: SmtpServer, modules_database_url: str, clock: MovableClock
+) -> None:
+    email = new_email()
+    listed = [{"email": email, "role": "admin", "password": PASSWORD}]
+    api = start_service(
+        database_url=modules_database_url, clock=clock, bootstrap_users=listed, **sending(server)
+    )
+    headers = bearer(eventually(lambda: api.token(email).json().get("access_token")))
+    change = {"new_email": new_email(), "password": PASSWORD}
+
+    assert error_of(api.http.put("/api/v1/me/email", json=change, headers=headers)) == (403, "forbidden")
+
+
 def test_a_thief_who_changes_it_twice_does_not_take_the_first_way_back(
     service: Api, person: Person, server: SmtpServer
 ) -> None:
@@ -249,6 +358,7 @@ def test_nobody_takes_an_email_that_somebody_can_go_back_to(
     service: Api, person: Person, server: SmtpServer, clock: MovableClock
 ) -> None:
     old, new, other = person.mails, Mailbox(server, new_email()), Person(service, server)
+    verify(service, person.verification)
     person.change_email(new.address)
     verify(service, new.next_token())
     other.change_email(old.address)
@@ -301,11 +411,13 @@ def test_mails_that_somebody_asks_for_are_limited(
     api = start_service(database_url=fresh_database_url, throttles=True, **sending(server))
     person = Person(api, server)
 
+    target, others = new_email(), [Person(api, server) for _ in range(4)]
+    to_one = [each.change_email(target).status_code for each in others]
     changes = [person.change_email(new_email()).status_code for _ in range(4)]
     again = [person.call("POST", "email/verification").status_code for _ in range(4)]
     forgot = api.http.post("/api/v1/password/forgot", json={"email": person.mails.address})
 
-    assert changes == again == [202, 202, 202, 429]
+    assert to_one == changes == again == [202, 202, 202, 429]
     assert forgot.status_code == 202
 
 

@@ -80,6 +80,17 @@ def test_a_login_on_a_device_that_the_account_does_not_know(
     assert queued(engine, user) == ["new_device_login"]
 
 
+def test_guests_who_share_an_account_are_no_news(service: Api, user: Mailbox, engine: Engine) -> None:
+    with engine.connect() as connection:
+        query = text("UPDATE users SET role = 'guest' WHERE email = :email")
+        connection.execute(query, {"email": user.address})
+
+    for headers in (FIREFOX, CHROME):
+        log_in(service, user, **headers)
+
+    assert queued(engine, user) == []
+
+
 def test_a_first_login_to_an_account_that_is_not_new(service: Api, user: Mailbox, engine: Engine) -> None:
     with engine.connect() as connection:
         query = text("UPDATE users SET created_at = created_at - interval '2 days' WHERE email = :email")

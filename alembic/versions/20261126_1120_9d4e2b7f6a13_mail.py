@@ -64,6 +64,7 @@ def _create_one_time_tokens() -> None:
         sa.Column("purpose", sa.String(length=32), nullable=False),
         sa.Column("user_id", sa.BigInteger(), nullable=False),
         sa.Column("email", sa.String(length=254), nullable=True),
+        sa.Column("is_reservation", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint(

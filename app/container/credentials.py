@@ -1,6 +1,7 @@
 from functools import cached_property
 
 from app.container.accounts import AccountServices
+from app.security.emails import normalize_email
 from app.services.credentials.account_closure import AccountClosureService
 from app.services.credentials.emails import EmailService
 from app.services.credentials.mail_requests import MailRequests
@@ -52,6 +53,7 @@ class CredentialServices(AccountServices):
             self._session_revoker,
             self.audit,
             self.clock,
+            frozenset(normalize_email(user.email) for user in self.settings.bootstrap_users),
         )
 
     @cached_property

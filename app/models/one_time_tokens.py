@@ -1,7 +1,17 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, LargeBinary, String, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    false,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.declarative import Base
@@ -22,7 +32,8 @@ class OneTimeToken(Base):
     """What the link of a mail holds, as its SHA-256. An account has one of each purpose.
 
     `email` is the one that an EMAIL_VERIFICATION confirms, the new one of an EMAIL_CHANGE, or the old one
-    of an EMAIL_RESTORE, of which an account has one for each old email.
+    of an EMAIL_RESTORE, of which an account has one for each old email. If that was verified, nobody else
+    gets it meanwhile.
     """
 
     __tablename__ = "one_time_tokens"
@@ -48,5 +59,6 @@ class OneTimeToken(Base):
     purpose: Mapped[str] = mapped_column(String(32))
     user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id", ondelete="CASCADE"), index=True)
     email: Mapped[str | None] = mapped_column(String(254))
+    is_reservation: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

@@ -11,6 +11,7 @@ from app.database.transactions import Database, Rows, Transaction, retry_conflic
 from app.errors import NotFound
 from app.models import User
 from app.models.audit import AuditEventName
+from app.models.one_time_tokens import Purpose
 from app.models.sessions import RevocationReason
 from app.models.users import Role
 from app.services.accounts.admin_actions import AdminActions
@@ -35,6 +36,8 @@ _CHANGE: Final = (
 )
 
 
+VOID_WHEN_DISABLED: Final = (Purpose.PASSWORD_RESET, Purpose.INVITATION, Purpose.EMAIL_CHANGE)
+"""Or they would work again when the user is enabled; whoever is disabled may have been a thief."""
 _ACTIONS: Final = {
     AuditEventName.USER_CREATED: "user_created",
     AuditEventName.USER_INVITED: "user_invited",
@@ -142,6 +145,7 @@ class AdminService:
                 self._record(transaction, event, actor, user_id, **details)
             if not after.is_active:
                 self.sessions.revoke_all(transaction, actor, user_id, RevocationReason.USER_DISABLED)
+                self.registration.mails.tokens.void(transaction, user_id, *VOID_WHEN_DISABLED)
             self._publish(transaction, before, after)
         return after
 

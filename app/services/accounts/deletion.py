@@ -30,7 +30,8 @@ class DeletionService:
         if actor.user_id != user_id:
             locked.ensure_still_admin(actor)
         client = actor.client if actor.user_id == user_id else SOMEBODY_ELSE
-        self.mails.notify(transaction, "account_deleted", Recipient(user_id, account.email), client)
+        for email in {account.email, *self.mails.tokens.ways_back_of(transaction, user_id)}:
+            self.mails.notify(transaction, "account_deleted", Recipient(user_id, email), client)
         transaction.execute(_DELETE, {"user_id": user_id})
         self.audit.record(transaction, AuditEventName.USER_DELETED, actor, user_id)
         self.feed.publish_user(transaction, user_id, "user_deleted")

@@ -1,6 +1,6 @@
 """Limits how many mails somebody can ask for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,14 +15,11 @@ class MailRequests:
     throttle: ThrottleService
 
     @contextmanager
-    def limited(self, kind: str, account: str, client: Client) -> Iterator[None]:
-        """Mails of one kind about one account, and all from one address. Raises TooManyRequests."""
-        charges = self.throttle.charges(
-            {
-                Bucket.RECOVER_ACCOUNT: f"{kind} {account}",
-                Bucket.RECOVER_ADDRESS: address_block(client.ip_address),
-            }
-        )
+    def limited(self, kind: str, whose: Iterable[str], client: Client) -> Iterator[None]:
+        """Mails of one kind about an account, and all from one address. Raises TooManyRequests."""
+        wanted = [{Bucket.RECOVER_ACCOUNT: f"{kind} {each}"} for each in whose]
+        wanted.append({Bucket.RECOVER_ADDRESS: address_block(client.ip_address)})
+        charges = [charge for each in wanted for charge in self.throttle.charges(each)]
         try:
             self.throttle.charge(charges)
         except TooManyRequests as error:

@@ -64,7 +64,7 @@ class PasswordRecoveryService:
         `email` must be normalized. Raises MailNotConfigured, TooManyRequests.
         """
         self.mails.check()
-        with self.requests.limited("reset", email, client):
+        with self.requests.limited("reset", (email,), client):
             self._request(email, client)
 
     @retry_conflicts
@@ -96,6 +96,7 @@ class PasswordRecoveryService:
             target = locked.require_target()
             locked.ensure_still_admin(actor)
             to = Recipient(target.id, target.email)
+            self.mails.tokens.void(transaction, target.id, Purpose.EMAIL_CHANGE)
             self._send(transaction, to, SOMEBODY_ELSE, is_active=target.is_active)
             self.audit.record(transaction, AuditEventName.PASSWORD_RESET_REQUESTED, actor, target.id)
             self.actions.report(transaction, "password_reset_started", actor, target.id)

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 from sqlalchemy import Row, bindparam, select, update
 
-from app.database.transactions import Database, Rows
+from app.database.transactions import Database, Rows, Transaction
 from app.errors import InvalidCredentials
 from app.models import User
 from app.models.audit import AuditEventName
@@ -25,6 +25,13 @@ _PROOF = (
 )
 _SELECT_BY_EMAIL: Final = select(*_PROOF).where(User.email == bindparam("email_address"))
 _SELECT_BY_ID: Final = select(*_PROOF).where(User.id == bindparam("user_id"))
+_SELECT_UNCHANGED: Final = (
+    select(User.email, User.email_verified_at.is_not(None).label("email_verified"))
+    .where(
+        User.id == bindparam("user_id"), User.is_active, User.hashed_password == bindparam("verified_hash")
+    )
+    .with_for_update(key_share=True)
+)
 _REHASH: Final = (
     update(User)
     .where(User.id == bindparam("user_id"), User.hashed_password == bindparam("old_hash"))
@@ -79,6 +86,18 @@ class PasswordService:
             rows = self.db.execute(_SELECT_BY_ID, {"user_id": user.user_id})
             row = self._verify(rows, password, user.client, turn)
         return VerifiedUser(row.id, row.hashed_password, row.email, row.email_verified)
+
+    @staticmethod
+    def confirm(transaction: Transaction, verified: VerifiedUser) -> VerifiedUser:
+        """Locks the user's row, so that a password that was replaced meanwhile lets nobody do anything.
+
+        Raises InvalidCredentials if the user was disabled, deleted or given another password since.
+        """
+        parameters = {"user_id": verified.id, "verified_hash": verified.hashed_password}
+        rows = transaction.execute(_SELECT_UNCHANGED, parameters)
+        if not rows:
+            raise InvalidCredentials
+        return verified._replace(email=rows[0].email, email_verified=rows[0].email_verified)
 
     def _verify(self, rows: Rows, password: str, client: Client, turn: Turn) -> Row[Any]:
         user = rows[0] if rows else None

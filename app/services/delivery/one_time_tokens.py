@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, DateTime, Exists, bindparam, delete, exists, select, text
+from sqlalchemy import ColumnElement, DateTime, Exists, bindparam, delete, exists, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.clock import Clock
@@ -55,9 +55,29 @@ _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_way_back(email: ColumnElement[str], now: ColumnElement[datetime]) -> Exists:
-    """Whether somebody can still go back to `email`."""
-    purpose = OneTimeToken.purpose == Purpose.EMAIL_RESTORE
-    return exists().where(purpose, OneTimeToken.email == email, OneTimeToken.expires_at > now)
+    """Whether somebody can still go back to `email`, which was theirs for certain."""
+    return exists().where(
+        OneTimeToken.purpose == Purpose.EMAIL_RESTORE,
+        OneTimeToken.is_reservation,
+        OneTimeToken.email == email,
+        OneTimeToken.expires_at > now,
+    )
+
+
+_RESERVE: Final = (
+    update(OneTimeToken)
+    .where(
+        OneTimeToken.purpose == Purpose.EMAIL_RESTORE,
+        OneTimeToken.user_id == bindparam("owner"),
+        OneTimeToken.email == bindparam("wanted"),
+    )
+    .values(is_reservation=True)
+)
+_SELECT_WAYS_BACK: Final = select(OneTimeToken.email).where(
+    OneTimeToken.purpose == Purpose.EMAIL_RESTORE,
+    OneTimeToken.user_id == bindparam("owner"),
+    OneTimeToken.expires_at > _now,
+)
 
 
 _SELECT_WAY_BACK: Final = select(
@@ -123,6 +143,16 @@ class OneTimeTokenService:
         """The user's tokens of these purposes, issued at `since` or later, are good for nothing any more."""
         parameters = {"owner": user_id, "purposes": purposes, "since": since or _EVER}
         within.execute(_VOID, parameters)
+
+    @staticmethod
+    def reserve(within: Executor, user_id: int, email: str) -> None:
+        """As long as the user can go back to `email`, nobody else gets it."""
+        within.execute(_RESERVE, {"owner": user_id, "wanted": email})
+
+    def ways_back_of(self, within: Executor, user_id: int) -> list[str]:
+        """The emails that the user can still go back to."""
+        rows = within.execute(_SELECT_WAYS_BACK, {"owner": user_id, "now": self.clock()})
+        return [row.email for row in rows]
 
     def is_way_back_of_others(self, within: Executor, email: str, user_id: int) -> bool:
         """Whether somebody other than this user can still go back to `email`."""

@@ -10,6 +10,7 @@ from sqlalchemy import DateTime, bindparam, exists, select
 from app.clock import Clock
 from app.database.transactions import Transaction
 from app.models import LoginSession, User
+from app.models.users import Role
 from app.services.credentials.passwords import VerifiedUser
 from app.services.delivery.account_mails import AccountMails, Recipient
 from app.services.protection.guesses import Guess
@@ -27,7 +28,7 @@ _SELECT: Final = select(
         LoginSession.user_agent.is_not_distinct_from(_user_agent),
     ).label("has_alike"),
     (User.created_at > bindparam("recently", type_=DateTime(timezone=True))).label("is_new"),
-).where(User.id == bindparam("owner"))
+).where(User.id == bindparam("owner"), User.role != Role.GUEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,10 @@ class NewDeviceNotices:
             "user_agent": guess.client.user_agent,
             "recently": self.clock() - _FIRST_LOGIN_WITHIN,
         }
-        found = transaction.execute(_SELECT, parameters)[0]
+        rows = transaction.execute(_SELECT, parameters)
+        if not rows:  # guests share their account
+            return
+        found = rows[0]
         if not found.has_alike and (found.has_others or not found.is_new):
             to = Recipient(user.id, user.email)
             self.mails.notify(transaction, "new_device_login", to, guess.client)
