@@ -69,7 +69,10 @@ def _users(value: object) -> object:
     """A JSON list, or the name of a file with one."""
     if not isinstance(value, str):
         return value
-    text = value if value.lstrip().startswith("[") else read_text(value.strip())
+    is_list = value.lstrip().startswith("[")
+    if not is_list and set(value) & set("{}\"'"):  # a list that was mistyped, with passwords in it
+        raise ValueError("neither a JSON list nor the name of a file with one")
+    text = value if is_list else read_text(value.strip())
     try:
         users = _USERS.validate_json(text, strict=True)
     except ValidationError as error:

@@ -92,7 +92,8 @@ def test_an_id_that_is_somebody_elses_is_an_error_of_the_log(fresh_database: Eng
     ("given", "complaint"),
     [
         ("[{]", "not a JSON list"),
-        ('{"email": "a@b.example"}', "cannot read"),
+        ('{"email": "a@b.example"}', "neither a JSON list nor"),
+        ("""'[{"email": "a@b.example", "password": "hush"}]'""", "neither a JSON list nor"),
         ("/nowhere/users.json", "cannot read /nowhere/users.json: No such file"),
         ('["ada@example.com"]', "user 1: "),
         ('[{"password": "hidden"}]', "user 1: email: Field required"),

@@ -169,8 +169,13 @@ def test_a_disabled_account_gets_a_mail_that_says_so(service: Api, user: Mailbox
     assert "token=" not in text_of(mail)
 
 
-def test_an_unknown_address_gets_no_mail(service: Api, engine: Engine) -> None:
+@pytest.mark.parametrize("who", ["nobody", "a guest"])
+def test_an_unknown_address_gets_no_mail_nor_do_guests_who_share_an_account(
+    service: Api, admin: Admin, engine: Engine, who: str
+) -> None:
     email = new_email()
+    if who == "a guest":
+        admin.call("POST", json={"email": email, "password": PASSWORD, "role": "guest"})
 
     answer = forget(service, email)
 

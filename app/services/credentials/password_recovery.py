@@ -13,6 +13,7 @@ from app.models import User
 from app.models.audit import AuditEventName
 from app.models.one_time_tokens import Purpose
 from app.models.sessions import RevocationReason
+from app.models.users import Role
 from app.services.accounts.admin_actions import AdminActions
 from app.services.accounts.locking import LockedAccounts
 from app.services.accounts.profile import Account
@@ -30,7 +31,10 @@ log = structlog.get_logger(__name__)
 
 _PURPOSES: Final = (Purpose.PASSWORD_RESET, Purpose.INVITATION)
 _NOBODY: Final = 0
-_SELECT: Final = select(User.id, User.is_active).where(User.email == bindparam("address"))
+# Guests share their account, and cannot change what others log in with.
+_SELECT: Final = select(User.id, User.is_active).where(
+    User.email == bindparam("address"), User.role != Role.GUEST
+)
 _REPLACE_HASH: Final = (
     update(User)
     .where(User.id == bindparam("user_id"), User.is_active)
