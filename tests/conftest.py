@@ -22,6 +22,7 @@ from tests.support import (
     Lines,
     MakeDatabase,
     MakeService,
+    MovableClock,
     OwnServer,
     Run,
     Services,
@@ -31,6 +32,7 @@ from tests.support import (
     look_into,
     processes,
 )
+from tests.support.mailboxes import sending
 from tests.support.metrics import whole
 from tests.support.smtp import SmtpServer, smtp_server
 
@@ -150,6 +152,13 @@ def modules_database_url(make_database: MakeDatabase) -> str:
     return make_database(migrated=True)
 
 
+@pytest.fixture(scope="module")
+def modules_engine(modules_database_url: str) -> Iterator[Engine]:
+    engine = look_into(modules_database_url)
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[SmtpServer]:
     """Takes the mails of all services of the common database, as any of them may send those of another."""
@@ -164,6 +173,19 @@ def start_lasting_service(database_url: str) -> Iterator[MakeService]:
     yield services.start
     services.ask_to_stop()
     services.join()
+
+
+@pytest.fixture(scope="module")
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture(scope="module")
+def mailing(
+    start_lasting_service: MakeService, server: SmtpServer, clock: MovableClock, modules_database_url: str
+) -> Api:
+    """A service that sends mails, with a clock and a database of the module's own."""
+    return start_lasting_service(clock=clock, database_url=modules_database_url, **sending(server))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Forgotten passwords: a link by mail, good once, and nothing that says who has an account."""
 
-from collections.abc import Iterator
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -17,7 +16,6 @@ from tests.support import (
     at_once,
     bearer,
     error_of,
-    look_into,
     new_email,
 )
 from tests.support.accounts import Admin, disable, end_reasons
@@ -29,36 +27,17 @@ NEW_PASSWORD = "another correct horse"
 INVALID_LINK = (400, "invalid_link")
 
 
-@pytest.fixture(scope="module")
-def clock() -> MovableClock:
-    return MovableClock()
-
-
-@pytest.fixture(scope="module")
-def service(
-    start_lasting_service: MakeService, server: SmtpServer, clock: MovableClock, modules_database_url: str
-) -> Api:
-    return start_lasting_service(clock=clock, database_url=modules_database_url, **sending(server))
-
-
-@pytest.fixture(scope="module")
-def engine(modules_database_url: str) -> Iterator[Engine]:
-    engine = look_into(modules_database_url)
-    yield engine
-    engine.dispose()
-
-
 @pytest.fixture
-def user(service: Api, server: SmtpServer) -> Mailbox:
+def user(mailing: Api, server: SmtpServer) -> Mailbox:
     """Whose mail of the registration is read."""
-    mailbox = Mailbox(server, service.new_user())
+    mailbox = Mailbox(server, mailing.new_user())
     mailbox.next()
     return mailbox
 
 
 @pytest.fixture
-def admin(service: Api, engine: Engine) -> Admin:
-    return Admin(service, engine)
+def admin(mailing: Api, modules_engine: Engine) -> Admin:
+    return Admin(mailing, modules_engine)
 
 
 def forget(api: Api, email: str, **headers: str) -> httpx.Response:
@@ -75,61 +54,61 @@ def requested_token(api: Api, user: Mailbox) -> str:
 
 
 def test_a_forgotten_password_is_replaced_by_the_link_of_a_mail(
-    service: Api, user: Mailbox, engine: Engine
+    mailing: Api, user: Mailbox, modules_engine: Engine
 ) -> None:
-    pairs = [service.log_in(user.address) for _ in range(2)]
+    pairs = [mailing.log_in(user.address) for _ in range(2)]
 
-    answer = forget(service, user.address.upper())
+    answer = forget(mailing, user.address.upper())
     mail = user.next()
-    done = reset(service, link_in(mail).rpartition("=")[2])
+    done = reset(mailing, link_in(mail).rpartition("=")[2])
 
     assert (answer.status_code, answer.content) == (202, b"")
     assert link_in(mail).startswith("http://board.test/account/reset?token=")
     assert (done.status_code, done.content) == (204, b"")
-    assert end_reasons(engine, *pairs) == ["password_reset"] * 2
-    assert service.me(pairs[0]["access_token"]).status_code == 401
-    assert error_of(service.token(user.address)) == (401, "invalid_credentials")
-    assert service.token(user.address, NEW_PASSWORD).status_code == 200
+    assert end_reasons(modules_engine, *pairs) == ["password_reset"] * 2
+    assert mailing.me(pairs[0]["access_token"]).status_code == 401
+    assert error_of(mailing.token(user.address)) == (401, "invalid_credentials")
+    assert mailing.token(user.address, NEW_PASSWORD).status_code == 200
     assert user.next()["Subject"] == "Your password was reset"
 
 
-def test_the_mail_is_in_the_language_of_the_request(service: Api, user: Mailbox) -> None:
-    forget(service, user.address, **{"Accept-Language": "de-AT, en;q=0.5"})
+def test_the_mail_is_in_the_language_of_the_request(mailing: Api, user: Mailbox) -> None:
+    forget(mailing, user.address, **{"Accept-Language": "de-AT, en;q=0.5"})
 
     assert user.next()["Subject"] == "Wählen Sie ein neues Passwort"
 
 
-def test_a_link_is_good_once(service: Api, user: Mailbox) -> None:
-    token = requested_token(service, user)
+def test_a_link_is_good_once(mailing: Api, user: Mailbox) -> None:
+    token = requested_token(mailing, user)
 
-    assert reset(service, token).status_code == 204
-    assert error_of(reset(service, token, "yet another correct horse")) == INVALID_LINK
-    assert service.token(user.address, NEW_PASSWORD).status_code == 200
+    assert reset(mailing, token).status_code == 204
+    assert error_of(reset(mailing, token, "yet another correct horse")) == INVALID_LINK
+    assert mailing.token(user.address, NEW_PASSWORD).status_code == 200
 
 
-def test_of_many_resets_at_once_one_wins(service: Api, user: Mailbox) -> None:
-    token = requested_token(service, user)
+def test_of_many_resets_at_once_one_wins(mailing: Api, user: Mailbox) -> None:
+    token = requested_token(mailing, user)
     passwords = [f"correct horse number {number}" for number in range(6)]
 
-    answers = at_once(6, lambda number: reset(service, token, passwords[number]).status_code)
+    answers = at_once(6, lambda number: reset(mailing, token, passwords[number]).status_code)
 
     assert sorted(answers) == [204, *[400] * 5]
-    logins = [service.token(user.address, password).status_code for password in passwords]
+    logins = [mailing.token(user.address, password).status_code for password in passwords]
     assert logins == [200 if answer == 204 else 401 for answer in answers]
 
 
-def test_a_newer_link_replaces_the_older_one(service: Api, user: Mailbox) -> None:
-    older, newer = requested_token(service, user), requested_token(service, user)
+def test_a_newer_link_replaces_the_older_one(mailing: Api, user: Mailbox) -> None:
+    older, newer = requested_token(mailing, user), requested_token(mailing, user)
 
-    assert error_of(reset(service, older)) == INVALID_LINK
-    assert reset(service, newer).status_code == 204
+    assert error_of(reset(mailing, older)) == INVALID_LINK
+    assert reset(mailing, newer).status_code == 204
 
 
-def test_a_link_is_good_for_half_an_hour(service: Api, user: Mailbox, clock: MovableClock) -> None:
-    token = requested_token(service, user)
+def test_a_link_is_good_for_half_an_hour(mailing: Api, user: Mailbox, clock: MovableClock) -> None:
+    token = requested_token(mailing, user)
 
     clock.move(minutes=30)
-    assert error_of(reset(service, token)) == INVALID_LINK
+    assert error_of(reset(mailing, token)) == INVALID_LINK
 
 
 @pytest.mark.parametrize(
@@ -137,33 +116,35 @@ def test_a_link_is_good_for_half_an_hour(service: Api, user: Mailbox, clock: Mov
     [("short", "validation_error"), ("password1", "password_too_common"), ("", "validation_error")],
 )
 def test_a_new_password_keeps_the_rules_and_the_link_survives_one_that_does_not(
-    service: Api, user: Mailbox, password: str, code: str
+    mailing: Api, user: Mailbox, password: str, code: str
 ) -> None:
-    token = requested_token(service, user)
+    token = requested_token(mailing, user)
 
-    assert error_of(reset(service, token, password)) == (400, code)
-    assert error_of(reset(service, token, user.address)) == (400, "password_too_common")
-    assert reset(service, token).status_code == 204
+    assert error_of(reset(mailing, token, password)) == (400, code)
+    assert error_of(reset(mailing, token, user.address)) == (400, "password_too_common")
+    assert reset(mailing, token).status_code == 204
 
 
 @pytest.mark.parametrize("token", ["nonsense", "ä", "A" * 43])
-def test_no_token_is_as_good_as_a_wrong_one(service: Api, token: str) -> None:
-    assert error_of(reset(service, token)) == INVALID_LINK
+def test_no_token_is_as_good_as_a_wrong_one(mailing: Api, token: str) -> None:
+    assert error_of(reset(mailing, token)) == INVALID_LINK
 
 
 @pytest.mark.parametrize(
     "body", [{}, {"email": "no email"}, {"email": 1}, {"email": "a@example.com\x00"}, [], "x"]
 )
-def test_what_is_no_email_is_refused(service: Api, body: Any) -> None:
-    assert error_of(service.http.post("/api/v1/password/forgot", json=body)) == (400, "validation_error")
+def test_what_is_no_email_is_refused(mailing: Api, body: Any) -> None:
+    assert error_of(mailing.http.post("/api/v1/password/forgot", json=body)) == (400, "validation_error")
 
 
-def test_a_disabled_account_gets_a_mail_that_says_so(service: Api, user: Mailbox, engine: Engine) -> None:
-    token = requested_token(service, user)
-    disable(engine, user.address)
+def test_a_disabled_account_gets_a_mail_that_says_so(
+    mailing: Api, user: Mailbox, modules_engine: Engine
+) -> None:
+    token = requested_token(mailing, user)
+    disable(modules_engine, user.address)
 
-    assert error_of(reset(service, token)) == INVALID_LINK
-    assert forget(service, user.address).status_code == 202
+    assert error_of(reset(mailing, token)) == INVALID_LINK
+    assert forget(mailing, user.address).status_code == 202
     mail = user.next()
     assert mail["Subject"] == "Your account is disabled"
     assert "token=" not in text_of(mail)
@@ -171,29 +152,29 @@ def test_a_disabled_account_gets_a_mail_that_says_so(service: Api, user: Mailbox
 
 @pytest.mark.parametrize("who", ["nobody", "a guest"])
 def test_an_unknown_address_gets_no_mail_nor_do_guests_who_share_an_account(
-    service: Api, admin: Admin, engine: Engine, who: str
+    mailing: Api, admin: Admin, modules_engine: Engine, who: str
 ) -> None:
     email = new_email()
     if who == "a guest":
         admin.call("POST", json={"email": email, "password": PASSWORD, "role": "guest"})
 
-    answer = forget(service, email)
+    answer = forget(mailing, email)
 
     assert (answer.status_code, answer.content) == (202, b"")
-    with engine.connect() as connection:
+    with modules_engine.connect() as connection:
         query = text("SELECT count(*) FROM outbox_messages WHERE recipient = :email")
         assert connection.execute(query, {"email": email}).scalar_one() == 0
 
 
 def test_a_link_to_an_older_email_or_from_before_a_new_password_is_good_no_more(
-    service: Api, user: Mailbox
+    mailing: Api, user: Mailbox
 ) -> None:
-    token, access = requested_token(service, user), service.log_in(user.address)["access_token"]
+    token, access = requested_token(mailing, user), mailing.log_in(user.address)["access_token"]
 
     change = {"current_password": PASSWORD, "new_password": "another correct horse"}
-    assert service.http.put("/api/v1/me/password", json=change, headers=bearer(access)).status_code == 200
+    assert mailing.http.put("/api/v1/me/password", json=change, headers=bearer(access)).status_code == 200
 
-    assert error_of(reset(service, token, "yet another correct horse")) == INVALID_LINK
+    assert error_of(reset(mailing, token, "yet another correct horse")) == INVALID_LINK
 
 
 def test_a_reset_lets_the_owner_in_who_was_locked_out(
@@ -231,53 +212,53 @@ def test_an_account_and_an_address_can_ask_for_so_many_mails(
     assert error_of(other) == (429, "too_many_requests")
 
 
-def test_an_answer_takes_as_long_for_an_unknown_address(service: Api) -> None:
-    known, unknown = service.new_user(), new_email()
+def test_an_answer_takes_as_long_for_an_unknown_address(mailing: Api) -> None:
+    known, unknown = mailing.new_user(), new_email()
     took: dict[str, list[float]] = {known: [], unknown: []}
     for _ in range(40):
         for email in (known, unknown):
             begin = perf_counter()
-            assert forget(service, email).status_code == 202
+            assert forget(mailing, email).status_code == 202
             took[email].append(perf_counter() - begin)
 
     assert median(took[known]) == pytest.approx(median(took[unknown]), rel=0.1)
 
 
 def test_an_administrator_starts_a_reset_and_chooses_no_password(
-    service: Api, admin: Admin, user: Mailbox
+    mailing: Api, admin: Admin, user: Mailbox
 ) -> None:
-    user_id = service.me(service.log_in(user.address)["access_token"]).json()["id"]
+    user_id = mailing.me(mailing.log_in(user.address)["access_token"]).json()["id"]
 
     started = admin.call("POST", f"/{user_id}/password-reset")
 
     assert (started.status_code, started.content) == (202, b"")
-    assert service.token(user.address).status_code == 200
-    assert reset(service, user.next_token()).status_code == 204
-    assert service.token(user.address, NEW_PASSWORD).status_code == 200
+    assert mailing.token(user.address).status_code == 200
+    assert reset(mailing, user.next_token()).status_code == 204
+    assert mailing.token(user.address, NEW_PASSWORD).status_code == 200
     assert error_of(admin.call("POST", "/999999999/password-reset")) == (404, "not_found")
 
 
-def test_a_user_starts_no_reset_of_others(service: Api, user: Mailbox) -> None:
-    headers = bearer(service.log_in(user.address)["access_token"])
+def test_a_user_starts_no_reset_of_others(mailing: Api, user: Mailbox) -> None:
+    headers = bearer(mailing.log_in(user.address)["access_token"])
 
-    refused = service.http.post("/api/v1/admin/users/1/password-reset", headers=headers)
+    refused = mailing.http.post("/api/v1/admin/users/1/password-reset", headers=headers)
 
     assert error_of(refused) == (403, "forbidden")
 
 
-def test_who_is_invited_chooses_the_first_password(service: Api, admin: Admin, server: SmtpServer) -> None:
+def test_who_is_invited_chooses_the_first_password(mailing: Api, admin: Admin, server: SmtpServer) -> None:
     invited = Mailbox(server, new_email())
 
     made = admin.call("POST", json={"email": invited.address, "invite": True, "role": "guest"})
 
     assert made.status_code == 201
     assert (made.json()["role"], made.json()["email_verified"]) == ("guest", False)
-    assert error_of(service.token(invited.address)) == (401, "invalid_credentials")
+    assert error_of(mailing.token(invited.address)) == (401, "invalid_credentials")
     mail = invited.next()
     assert mail["Subject"] == "Your Kanban account"
-    assert reset(service, link_in(mail).rpartition("=")[2]).status_code == 204
-    pair = service.token(invited.address, NEW_PASSWORD).json()
-    assert service.me(pair["access_token"]).json()["email_verified"] is True
+    assert reset(mailing, link_in(mail).rpartition("=")[2]).status_code == 204
+    pair = mailing.token(invited.address, NEW_PASSWORD).json()
+    assert mailing.me(pair["access_token"]).json()["email_verified"] is True
 
 
 @pytest.mark.parametrize("extra", [{}, {"invite": True, "password": PASSWORD}, {"invite": False}])
@@ -290,8 +271,8 @@ def test_an_account_is_made_with_a_password_or_an_invitation(admin: Admin, extra
 def test_an_operator_invites_and_starts_a_reset(
     start_service: MakeService, server: SmtpServer, database_url: str
 ) -> None:
-    service, invited = start_service(**sending(server)), Mailbox(server, new_email())
-    user = Mailbox(server, service.new_user())
+    api, invited = start_service(**sending(server)), Mailbox(server, new_email())
+    user = Mailbox(server, api.new_user())
     user.next()
     mail = {"SMTP_URL": server.url + "?starttls=off", "MAIL_FROM": "a@board.test"}
     mail |= {"PUBLIC_URL": "https://board.test"}
@@ -300,15 +281,15 @@ def test_an_operator_invites_and_starts_a_reset(
     started = run_command(database_url, "users", "reset-password", user.address, **mail)
 
     assert (made.returncode, started.returncode) == (0, 0), made.stderr + started.stderr
-    assert reset(service, invited.next_token()).status_code == 204
-    assert reset(service, user.next_token()).status_code == 204
+    assert reset(api, invited.next_token()).status_code == 204
+    assert reset(api, user.next_token()).status_code == 204
 
 
 def test_without_mail_nothing_that_needs_it_is_begun(
-    start_service: MakeService, modules_database_url: str, engine: Engine
+    start_service: MakeService, modules_database_url: str, modules_engine: Engine
 ) -> None:
     api = start_service(database_url=modules_database_url)
-    admin, email = Admin(api, engine), new_email()
+    admin, email = Admin(api, modules_engine), new_email()
     headers = bearer(admin.token)
 
     refused = [
