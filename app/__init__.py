@@ -7,7 +7,7 @@ import sys
 gc.set_threshold(50_000)
 # structlog would import rich, where a command has it, and FastAPI the old Pydantic: 6 MiB of each worker.
 # None is how Python marks a module as not importable.
-sys.modules["rich"] = sys.modules["pydantic.v1"] = None  # type: ignore[assignment]
-import structlog  # noqa: F401
+sys.modules["rich"] = sys.modules["pydantic.v1"] = None  # type: ignore[assignment] # typeshed knows modules only
+import structlog  # noqa: F401 — so that it is imported now
 
 del sys.modules["rich"]  # for commands

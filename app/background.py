@@ -48,6 +48,20 @@ async def once(seconds: float, name: str, work: Callable[[], object]) -> None:
         done = await attempt(name, work)
 
 
+def _start(
+    container: Container, each_second: Callable[[], object], *, bootstrapped: bool
+) -> list[asyncio.Task[None]]:
+    works = [every(1, "connections", each_second), every(_KEY_SECONDS, "keys", container.key_upkeep.run)]
+    if not bootstrapped:
+        works.append(once(_BOOTSTRAP_SECONDS, "bootstrap", container.bootstrap.run))
+    if seconds := container.settings.cleanup_interval_seconds:
+        works.append(every(seconds, "cleanup", container.cleanup.prune))
+    works.append(container.revocation_hub.run())
+    if container.mail_sender is not None:
+        works.append(container.mail_sender.run())
+    return [asyncio.create_task(work) for work in works]
+
+
 def lifespan_of(
     container: Container, each_second: Callable[[], object], state: dict[str, Any]
 ) -> Callable[[object], AbstractAsyncContextManager[dict[str, Any]]]:
@@ -64,17 +78,7 @@ def lifespan_of(
         # Before the first request:
         await attempt("keys", container.key_upkeep.run)
         bootstrapped = await attempt("bootstrap", container.bootstrap.run)
-        tasks = [
-            asyncio.create_task(every(1, "connections", each_second)),
-            asyncio.create_task(every(_KEY_SECONDS, "keys", container.key_upkeep.run)),
-        ]
-        if not bootstrapped:
-            tasks.append(asyncio.create_task(once(_BOOTSTRAP_SECONDS, "bootstrap", container.bootstrap.run)))
-        if seconds := container.settings.cleanup_interval_seconds:
-            tasks.append(asyncio.create_task(every(seconds, "cleanup", container.cleanup.prune)))
-        tasks.append(asyncio.create_task(container.revocation_hub.run()))
-        if container.mail_sender is not None:
-            tasks.append(asyncio.create_task(container.mail_sender.run()))
+        tasks = _start(container, each_second, bootstrapped=bootstrapped)
         yield state
         container.revocation_hub.close()
         for task in tasks:

@@ -45,6 +45,7 @@ class AccountServices(ProtectionServices):
             self._deletion,
             self._session_revoker,
             self.revocation_feed,
+            self.mails,
             self.audit,
             self._admin_actions,
         )

@@ -35,6 +35,14 @@ from app.schemas.users import EmailChange, PasswordChange, PasswordProof
 from app.services.protection.password_policy import NewPassword
 
 _MINE = (*SIGNED_IN, Forbidden)
+_WITH_PASSWORD = (
+    *_MINE,
+    InvalidInput,
+    InvalidCredentials,
+    CrossSiteRequest,
+    PayloadTooLarge,
+    TooManyRequests,
+)
 
 router = APIRouter(
     prefix="/api/v1/me", tags=["my account"], route_class=Route, dependencies=[SignedIn, NoGuest]
@@ -48,15 +56,7 @@ router = APIRouter(
     responses={
         200: {"headers": SET_COOKIE},
         204: {"description": "Changed, with an access token that belongs to no session"},
-        **responses(
-            *_MINE,
-            InvalidInput,
-            PasswordTooCommon,
-            InvalidCredentials,
-            CrossSiteRequest,
-            PayloadTooLarge,
-            TooManyRequests,
-        ),
+        **responses(*_WITH_PASSWORD, PasswordTooCommon),
     },
 )
 def change_password(
@@ -77,16 +77,7 @@ def change_password(
     status_code=202,
     response_class=Response,
     summary="Change my email",
-    responses=responses(
-        *_MINE,
-        InvalidInput,
-        InvalidCredentials,
-        CrossSiteRequest,
-        EmailTaken,
-        PayloadTooLarge,
-        TooManyRequests,
-        MailNotConfigured,
-    ),
+    responses=responses(*_WITH_PASSWORD, EmailTaken, MailNotConfigured),
 )
 def change_email(change: EmailChange, user: CurrentActor, emails: EmailServiceDep) -> Response:
     """Mails a link to the new address; the account gets it when the link is followed, within 24 hours.
@@ -116,18 +107,7 @@ def send_verification(account: CurrentUser, emails: EmailServiceDep, client: Cur
     "/delete",
     status_code=204,
     summary="Delete my account",
-    responses={
-        204: {"headers": SET_COOKIE},
-        **responses(
-            *_MINE,
-            InvalidInput,
-            InvalidCredentials,
-            CrossSiteRequest,
-            LastAdmin,
-            PayloadTooLarge,
-            TooManyRequests,
-        ),
-    },
+    responses={204: {"headers": SET_COOKIE}, **responses(*_WITH_PASSWORD, LastAdmin)},
 )
 def delete_account(
     proof: PasswordProof, user: CurrentActor, closure: AccountClosureServiceDep, cookies: AuthCookiesDep

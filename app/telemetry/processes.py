@@ -1,6 +1,7 @@
 """What the kernel says of the workers' processes."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from prometheus_client import ProcessCollector
@@ -19,7 +20,7 @@ class Processes(Collector):
     def collect(self) -> Iterable[Metric]:
         families: dict[str, Metric] = {}
         for pid in self._pids():
-            for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+            for family in ProcessCollector(pid=partial(int, pid), registry=None).collect():
                 known = families.setdefault(family.name, family)
                 if known is family:
                     continue

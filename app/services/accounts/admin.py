@@ -11,7 +11,6 @@ from app.database.transactions import Database, Rows, Transaction, retry_conflic
 from app.errors import NotFound
 from app.models import User
 from app.models.audit import AuditEventName
-from app.models.one_time_tokens import Purpose
 from app.models.sessions import RevocationReason
 from app.models.users import Role
 from app.services.accounts.admin_actions import AdminActions
@@ -20,7 +19,8 @@ from app.services.accounts.locking import LockedAccounts
 from app.services.accounts.profile import ACCOUNT_COLUMNS, Account
 from app.services.accounts.registration import NewAccount, RegistrationService
 from app.services.accounts.session_revoker import SessionRevoker
-from app.services.delivery.account_mails import SOMEBODY_ELSE, Recipient
+from app.services.delivery.account_mails import SOMEBODY_ELSE, AccountMails, Recipient
+from app.services.delivery.one_time_tokens import VOIDABLE
 from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.audit import Actor, AuditService
 from app.services.protection.password_policy import NewPassword
@@ -36,8 +36,6 @@ _CHANGE: Final = (
 )
 
 
-VOID_WHEN_DISABLED: Final = (Purpose.PASSWORD_RESET, Purpose.INVITATION, Purpose.EMAIL_CHANGE)
-"""Or they would work again when the user is enabled; whoever is disabled may have been a thief."""
 _ACTIONS: Final = {
     AuditEventName.USER_CREATED: "user_created",
     AuditEventName.USER_INVITED: "user_invited",
@@ -74,6 +72,7 @@ class AdminService:
     deletion: DeletionService
     sessions: SessionRevoker
     feed: RevocationFeed
+    mails: AccountMails
     audit: AuditService
     actions: AdminActions
 
@@ -115,12 +114,11 @@ class AdminService:
 
         `email` must be normalized. Raises EmailTaken, MailNotConfigured.
         """
-        mails = self.registration.mails
-        mails.check()
+        self.mails.check()
         with self.db.transaction() as transaction:
             LockedAccounts.lock(transaction, actor.user_id).ensure_still_admin(actor)
             account = self.registration.insert(transaction, NewAccount(email, None, role))
-            mails.send_link(transaction, "invitation", Recipient(account.id, email), SOMEBODY_ELSE)
+            self.mails.send_link(transaction, "invitation", Recipient(account.id, email), SOMEBODY_ELSE)
             self._record(transaction, AuditEventName.USER_INVITED, actor, account.id, role=role)
         return account
 
@@ -145,7 +143,7 @@ class AdminService:
                 self._record(transaction, event, actor, user_id, **details)
             if not after.is_active:
                 self.sessions.revoke_all(transaction, actor, user_id, RevocationReason.USER_DISABLED)
-                self.registration.mails.tokens.void(transaction, user_id, *VOID_WHEN_DISABLED)
+                self.mails.tokens.void(transaction, user_id, *VOIDABLE)
             self._publish(transaction, before, after)
         return after
 

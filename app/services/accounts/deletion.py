@@ -9,7 +9,7 @@ from app.database.transactions import Transaction
 from app.models import User
 from app.models.audit import AuditEventName
 from app.services.accounts.locking import LockedAccounts
-from app.services.delivery.account_mails import SOMEBODY_ELSE, AccountMails, Recipient
+from app.services.delivery.account_mails import AccountMails, Recipient, client_told
 from app.services.delivery.revocations import RevocationFeed
 from app.services.operations.audit import Actor, AuditService
 
@@ -29,7 +29,7 @@ class DeletionService:
         locked.ensure_another_admin(user_id)
         if actor.user_id != user_id:
             locked.ensure_still_admin(actor)
-        client = actor.client if actor.user_id == user_id else SOMEBODY_ELSE
+        client = client_told(actor, user_id)
         for email in {account.email, *self.mails.tokens.ways_back_of(transaction, user_id)}:
             self.mails.notify(transaction, "account_deleted", Recipient(user_id, email), client)
         transaction.execute(_DELETE, {"user_id": user_id})

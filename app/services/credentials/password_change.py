@@ -11,12 +11,12 @@ from app.database.transactions import Database, Transaction, retry_conflicts
 from app.errors import InvalidCredentials, NotFound
 from app.models import User
 from app.models.audit import AuditEventName
-from app.models.one_time_tokens import Purpose
 from app.models.sessions import RevocationReason
 from app.services.accounts.admin_actions import AdminActions
 from app.services.accounts.session_revoker import SessionRevoker
 from app.services.credentials.passwords import PasswordService, VerifiedUser
-from app.services.delivery.account_mails import SOMEBODY_ELSE, AccountMails, Recipient
+from app.services.delivery.account_mails import AccountMails, Recipient, client_told
+from app.services.delivery.one_time_tokens import VOIDABLE
 from app.services.operations.audit import Actor, AuditService, UserActor
 from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
@@ -26,8 +26,6 @@ from app.services.protection.turns import Lane, Turn
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-VOID_WITH_A_NEW_PASSWORD: Final = (Purpose.PASSWORD_RESET, Purpose.INVITATION, Purpose.EMAIL_CHANGE)
-"""Who has the old password may have asked for these."""
 _verified_hash = bindparam("verified_hash", type_=User.hashed_password.type)
 _REPLACE_HASH: Final = (
     update(User)
@@ -114,7 +112,7 @@ class PasswordChangeService:
         self.guesses.forget(transaction, [changed.email], user_id)
         self.audit.record(transaction, AuditEventName.PASSWORD_CHANGED, actor, user_id)
         self.sessions.revoke_all(transaction, actor, user_id, RevocationReason.PASSWORD_CHANGE)
-        self.mails.tokens.void(transaction, user_id, *VOID_WITH_A_NEW_PASSWORD)
-        client = actor.client if actor.user_id == user_id else SOMEBODY_ELSE
-        self.mails.notify(transaction, "password_changed", Recipient(user_id, changed.email), client)
+        self.mails.tokens.void(transaction, user_id, *VOIDABLE)
+        to = Recipient(user_id, changed.email)
+        self.mails.notify(transaction, "password_changed", to, client_told(actor, user_id))
         return changed

@@ -19,8 +19,8 @@ from app.services.accounts.locking import LockedAccounts
 from app.services.accounts.profile import Account
 from app.services.accounts.session_revoker import SessionRevoker
 from app.services.credentials.mail_requests import MailRequests
-from app.services.credentials.password_change import VOID_WITH_A_NEW_PASSWORD
 from app.services.delivery.account_mails import SOMEBODY_ELSE, AccountMails, Recipient
+from app.services.delivery.one_time_tokens import VOIDABLE
 from app.services.operations.audit import Actor, Anonymous, AuditService, Client
 from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
@@ -132,7 +132,7 @@ class PasswordRecoveryService:
             self.guesses.forget(transaction, [rows[0].email], user_id)
             self.audit.record(transaction, AuditEventName.PASSWORD_RESET, actor, user_id, by=spent.purpose)
             self.sessions.revoke_all(transaction, actor, user_id, RevocationReason.PASSWORD_RESET)
-            self.mails.tokens.void(transaction, user_id, *VOID_WITH_A_NEW_PASSWORD)
+            self.mails.tokens.void(transaction, user_id, *VOIDABLE)
             if spent.purpose == Purpose.PASSWORD_RESET:
                 self.mails.notify(transaction, "recovery_used", Recipient(user_id, rows[0].email), client)
             transaction.after_commit(lambda: log.info("user.password_reset", user_id=user_id))

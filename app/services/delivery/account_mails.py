@@ -10,7 +10,7 @@ from app.models.one_time_tokens import Purpose
 from app.services.delivery.links import MailLinks
 from app.services.delivery.mailer import Mail, Mailer
 from app.services.delivery.one_time_tokens import OneTimeTokenService
-from app.services.operations.audit import Client
+from app.services.operations.audit import Actor, Client
 
 SOMEBODY_ELSE: Final = Client(None, None)
 """Instead of the client of an operator or an administrator, whose address and language are their own."""
@@ -29,6 +29,11 @@ class Recipient(NamedTuple):
 
     user_id: int
     email: str
+
+
+def client_told(actor: Actor, user_id: int) -> Client:
+    """For a mail to this user: `SOMEBODY_ELSE` unless they did it themselves."""
+    return actor.client if actor.user_id == user_id else SOMEBODY_ELSE
 
 
 @dataclass(frozen=True, slots=True)

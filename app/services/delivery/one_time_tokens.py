@@ -22,6 +22,9 @@ LIFETIMES: Final[Mapping[Purpose, timedelta]] = {
     Purpose.EMAIL_RESTORE: timedelta(hours=72),
 }
 
+VOIDABLE: Final = (Purpose.PASSWORD_RESET, Purpose.INVITATION, Purpose.EMAIL_CHANGE)
+"""What a thief may have asked for: void with a new password, and when the user is disabled."""
+
 _issued = select(
     User.id.label("user_id"),
     *(
