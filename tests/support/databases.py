@@ -70,11 +70,11 @@ class Run:
 
     @classmethod
     def begin(cls) -> "Run":
-        scratch = _scratch()
-        for left in scratch.glob("kanban-auth-run-*"):
+        folder = scratch()
+        for left in folder.glob("kanban-auth-run-*"):
             if time.time() - left.stat().st_mtime > _STALE_SECONDS and not _in_use(left):
                 shutil.rmtree(left, ignore_errors=True)  # its run was killed
-        return cls(scratch / f"kanban-auth-run-{uuid4().hex[:12]}")
+        return cls(folder / f"kanban-auth-run-{uuid4().hex[:12]}")
 
     @property
     def _prefix(self) -> str:
@@ -131,7 +131,7 @@ class Run:
         shutil.rmtree(self.folder)
 
 
-def _scratch() -> Path:
+def scratch() -> Path:
     """Memory, where there is plenty: to make a database is ten times faster there than on a disk."""
     memory = Path("/dev/shm")  # noqa: S108 — the folder in it has a name that nobody guesses
     if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _PLENTY:
