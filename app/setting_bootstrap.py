@@ -1,9 +1,11 @@
 """BOOTSTRAP_USERS: accounts that are there from the first start on."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from unicodedata import normalize
 
-from email_validator import validate_email
+from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,8 +24,32 @@ HIGHEST_ID: Final = 2**52
 """JavaScript reads whole numbers up to 2**53 - 1, and users who register later get higher ids."""
 
 
+# Of private networks, or nobody's (RFC 6761, 6762, 8375). The library refuses them, so a suffix hides them.
+_PRIVATE: Final = re.compile(r"[@.](local|localhost|invalid|home\.arpa)$", re.IGNORECASE)
+_SUFFIX: Final = ".example"
+
+
+class Email(NamedTuple):
+    """`domain` is in ASCII; neither is in lower case yet."""
+
+    local: str
+    domain: str
+
+
+def parse_email(text: str, *, private: bool) -> Email:
+    """`private` takes domains of private networks too. Raises ValueError with a message for its author."""
+    suffix = _SUFFIX if private and _PRIVATE.search(text.strip()) else ""
+    try:
+        parsed = validate_email(
+            text.strip() + suffix, check_deliverability=False, test_environment=True, strict=True
+        )
+    except EmailNotValidError as error:
+        raise ValueError(str(error)) from None
+    return Email(parsed.local_part, str(parsed.ascii_domain).removesuffix(suffix))
+
+
 def _email(value: str) -> str:
-    validate_email(value.strip(), check_deliverability=False, test_environment=True, strict=True)
+    parse_email(value, private=True)
     return value
 
 
@@ -40,7 +66,9 @@ class BootstrapUser(BaseModel):
     def _with_one_password(self) -> Self:
         if (self.password is None) == (self.password_file is None):
             raise ValueError("has either a password or a password_file")
-        if not 0 < len(self.text.encode()) <= MAX_PASSWORD_BYTES:
+        if "\0" in self.text:
+            raise ValueError("the password has a NUL character, which nobody can log in with")
+        if not 0 < len(normalize("NFC", self.text).encode()) <= MAX_PASSWORD_BYTES:
             raise ValueError(f"the password has 1 to {MAX_PASSWORD_BYTES} bytes")
         return self
 
@@ -79,6 +107,8 @@ def _users(value: object) -> object:
         raise ValueError("; ".join(map(_complaint, error.errors(include_input=False)))) from None
     if len({user.email.strip().lower() for user in users}) < len(users):
         raise ValueError("an email is there twice")
+    if len(ids := [user.id for user in users if user.id is not None]) > len(set(ids)):
+        raise ValueError("an id is there twice")
     return users
 
 

@@ -73,9 +73,10 @@ def test_replicas_that_start_at_once_create_a_user_once(
 @pytest.fixture
 def _two_of_one_id(start_service: MakeService, fresh_database_url: str, lines: Lines) -> None:
     assert lines.lines == []
-    users = json.dumps([{**GUEST, "email": "ada@example.com", "id": 7}, {**GUEST, "id": 7}])
-    settings = {"bootstrap_users": users, "log_level": "INFO", "log_format": "json"}
-    start_service(database_url=fresh_database_url, **settings).http.get(LIVE)
+    for email in ("ada@example.com", GUEST["email"]):
+        users = json.dumps([{**GUEST, "email": email, "id": 7}])
+        settings = {"bootstrap_users": users, "log_level": "INFO", "log_format": "json"}
+        start_service(database_url=fresh_database_url, **settings).http.get(LIVE)
 
 
 @pytest.mark.usefixtures("_two_of_one_id")
@@ -106,6 +107,14 @@ def test_an_id_that_is_somebody_elses_is_an_error_of_the_log(fresh_database: Eng
         ('[{"email": "a@b.example", "password": ""}]', "user 1: the password has 1 to 1024 bytes"),
         ('[{"email": "a@b.example", "password": "hidden", "password_file": "x"}]', "user 1: has either"),
         ('[{"email": "a@b.example", "password_file": "/nowhere"}]', "user 1: cannot read /nowhere"),
+        (
+            '[{"email": "a@b.example", "password": "hidden\\u0000"}]',
+            "user 1: the password has a NUL character",
+        ),
+        (
+            json.dumps([{**GUEST, "id": 7}, {**GUEST, "email": "b@b.example", "id": 7}]),
+            "an id is there twice",
+        ),
         (json.dumps([GUEST, GUEST | {"email": GUEST["email"].lower()}]), "an email is there twice"),
     ],
 )
@@ -114,6 +123,7 @@ def test_what_is_no_list_of_users_ends_the_start(given: str, complaint: str) -> 
         make_settings(database_url=URL, bootstrap_users=given)
 
     assert complaint in str(refused.value)
+    assert "bootstrap_users" in str(refused.value)
     assert "hidden" not in str(refused.value)
 
 

@@ -1,6 +1,6 @@
 import csv
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -8,7 +8,7 @@ import typer
 
 from app.cli.running import AsJson, open_container, say, show
 from app.services.accounts.foreign_table import ForeignDatabaseFailed, ForeignTable, open_foreign_table
-from app.services.accounts.import_rows import UnusableColumns, check_columns
+from app.services.accounts.import_rows import MISSING, UnusableColumns, check_columns
 from app.services.accounts.imports import ImportRefused, Report, Row
 from app.setting_types import parse_postgres_url
 
@@ -30,7 +30,7 @@ def import_users(
     Without --keep-going, all rows are imported or none. The exit status is 1 if a row was not imported.
     """
     with open_container() as container, _reading(file, progress=not as_json) as text:
-        rows = csv.DictReader(text, skipinitialspace=True)
+        rows = csv.DictReader(text, restval=MISSING, skipinitialspace=True)
         try:
             rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
             report = run_import(
@@ -43,8 +43,11 @@ def import_users(
             )
         except UnusableColumns as error:
             raise SystemExit(f"{file}, first line, separated by commas: {error}.") from None
-        except (csv.Error, UnicodeDecodeError) as error:
+        except csv.Error as error:
             raise SystemExit(f"{file}, line {rows.line_num}: {error}; nothing was imported.") from None
+        except UnicodeDecodeError:
+            line = _first_line_not_in_utf8(file)
+            raise SystemExit(f"{file}, line {line}: is not in UTF-8; nothing was imported.") from None
     show_report(report, dry_run=dry_run, as_json=as_json)
 
 
@@ -88,9 +91,22 @@ def show_report(report: Report, *, unit: str = "line", dry_run: bool, as_json: b
         for each in report.skipped:
             say(f"{unit} {each.line}: {each.email}: {each.reason}", err=True)
     verb = "would be imported" if dry_run else "imported"
-    text = f"{report.imported} users {verb}, {len(skipped)} rows skipped."
+    text = f"{_count(report.imported, 'user')} {verb}, {_count(len(skipped), 'row')} skipped."
     show({"imported": report.imported, "skipped": skipped}, text, as_json=as_json)
     raise typer.Exit(bool(skipped))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _first_line_not_in_utf8(file: Path) -> int:
+    """The error of a reader, which decodes blocks, does not say which one it is."""
+    number = 0
+    with file.open("rb") as lines, suppress(UnicodeDecodeError):
+        for number, line in enumerate(lines, start=1):  # noqa: B007
+            line.decode()
+    return number
 
 
 def _reading(file: Path, *, progress: bool) -> AbstractContextManager[TextIO]:
@@ -110,8 +126,10 @@ def _reading(file: Path, *, progress: bool) -> AbstractContextManager[TextIO]:
 def _mapping(text: str) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in text.split(",")]
     mapping = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
-    if len(mapping) < len(pairs) or not all(mapping.values()):
+    if not all(mapping.values()):
         raise typer.BadParameter("looks like email=mail,hashed_password=password", param_hint="--map")
+    if len(mapping) < len(pairs):
+        raise typer.BadParameter("a column of ours is there twice", param_hint="--map")
     try:
         check_columns(mapping)
     except UnusableColumns as error:

@@ -1,5 +1,5 @@
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -7,22 +7,20 @@ from pydantic_core import PydanticCustomError
 
 from app.models.users import Role
 from app.schemas.fields import Answer, Password
-from app.security.emails import MAX_EMAIL_LENGTH, normalize_email
+from app.security.emails import MAX_EMAIL_LENGTH, normalize_email, normalize_public_email
 
-Email = Annotated[
-    str,
-    Field(
-        max_length=MAX_EMAIL_LENGTH,  # first, because normalizing a long text takes quadratic time
-        json_schema_extra={"format": "email"},
-        description="Compared without regard to case.",
-        examples=["ada@example.com"],
-    ),
-    AfterValidator(normalize_email),
-]
+_EMAIL: Final = Field(
+    max_length=MAX_EMAIL_LENGTH,  # first, because normalizing a long text takes quadratic time
+    json_schema_extra={"format": "email"},
+    description="Compared without regard to case.",
+    examples=["ada@example.com"],
+)
+Email = Annotated[str, _EMAIL, AfterValidator(normalize_email)]
+PublicEmail = Annotated[str, _EMAIL, AfterValidator(normalize_public_email)]
 
 
 class NewUser(BaseModel):
-    email: Email
+    email: PublicEmail
     password: Password = Field(description="Any Unicode, 1024 bytes at most; never trimmed.")
 
 
@@ -68,7 +66,7 @@ class PasswordProof(BaseModel):
 
 
 class EmailChange(BaseModel):
-    new_email: Email
+    new_email: PublicEmail
     password: Password
 
 

@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from email_validator import EmailNotValidError, validate_email
+from app.setting_bootstrap import parse_email
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321 §4.5.3.1.3, without the angle brackets
 
@@ -12,12 +12,21 @@ def normalize_email(raw: str) -> str:
 
     Raises ValueError with a message that can be shown to the user.
     """
-    try:
-        parsed = validate_email(raw.strip(), check_deliverability=False, test_environment=True, strict=True)
-    except EmailNotValidError as error:
-        raise ValueError(str(error)) from None
-    local = unicodedata.normalize("NFC", parsed.local_part.lower())
-    email = f"{local}@{parsed.ascii_domain.lower()}"
+    return _normalized(raw, private=True)
+
+
+def normalize_public_email(raw: str) -> str:
+    """Of whoever opens or moves an account themselves: no domain of a private network, such as `.local`.
+
+    Raises ValueError as `normalize_email` does.
+    """
+    return _normalized(raw, private=False)
+
+
+def _normalized(raw: str, *, private: bool) -> str:
+    parsed = parse_email(raw, private=private)
+    local = unicodedata.normalize("NFC", parsed.local.lower())
+    email = f"{local}@{parsed.domain.lower()}"
     if len(email.encode()) > MAX_EMAIL_LENGTH:
         raise ValueError("The email address is too long.")
     return email

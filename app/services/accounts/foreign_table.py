@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, TableClause, column, func, select, table
+from sqlalchemy import ColumnElement, Connection, TableClause, Text, cast, column, func, select, table
 
 from app.database.engine import connect
 from app.database.failures import DATABASE_ERRORS, describe
@@ -34,10 +34,15 @@ class ForeignTable:
 
     def rows(self) -> Iterator[Row]:
         """With their numbers, from 1 on. They are fetched as they are read. Raises ForeignDatabaseFailed."""
-        query = select(*(self.table.c[theirs].label(ours) for ours, theirs in self.columns.items()))
+        query = select(*(self._read(ours, theirs).label(ours) for ours, theirs in self.columns.items()))
         with _explained():
             found = self.connection.execution_options(yield_per=_BATCH).execute(query).mappings()
             yield from enumerate(found, start=1)
+
+    def _read(self, ours: str, theirs: str) -> ColumnElement[Any]:
+        """As text, since PostgreSQL has times that Python has not; but a hash may be `bytea`."""
+        there = self.table.c[theirs]
+        return there if ours == "hashed_password" else cast(there, Text)
 
 
 @contextmanager

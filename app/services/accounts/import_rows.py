@@ -14,6 +14,8 @@ from app.setting_bootstrap import HIGHEST_ID
 
 REQUIRED_COLUMNS: Final = ("email", "hashed_password")
 COLUMNS: Final = (*REQUIRED_COLUMNS, "role", "id", "created_at", "is_active", "email_verified")
+MISSING: Final = object()
+"""The value of a field that a row of a file has not."""
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BOOLEANS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
@@ -48,6 +50,8 @@ class RowReader:
         """
         if None in row:
             raise ValueError("has more fields than the first line; one with a comma in it needs quotes")
+        if MISSING in row.values():
+            raise ValueError("has fewer fields than the first line")
         readers: dict[str, Callable[[str], Any]] = {
             "email": normalize_email,
             "hashed_password": self._hash,
@@ -82,6 +86,8 @@ class RowReader:
 
 def text_of(row: Mapping[Any, object], column: str) -> str:
     value = row.get(column)
+    if value is MISSING:
+        return ""
     if isinstance(value, memoryview):  # some keep hashes as bytea
         return value.tobytes().decode("ascii", "replace")
     return "" if value is None else str(value).strip()

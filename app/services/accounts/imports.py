@@ -124,9 +124,9 @@ def _why(transaction: Transaction, refused: list[tuple[int, dict[str, Any]]]) ->
     emails = [user["email"] for _, user in refused]
     taken = {row.email for row in transaction.execute(select(User.email).where(User.email.in_(emails)))}
     for line, user in refused:
-        reason = "registered, or twice in the file"
+        reason = "registered, or in an earlier row"
         if user["email"] not in taken:
-            reason = f"the id {user['id']} is taken, or twice in the file"
+            reason = f"the id {user['id']} is taken, or in an earlier row"
         yield Skipped(line, user["email"], reason)
 
 
