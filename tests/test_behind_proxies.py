@@ -110,6 +110,10 @@ NEIGHBOURS = [
     {"Host": "auth", "Origin": "http://nas.local"},
     {"Host": "auth", "Origin": PAGE, "X-Forwarded-Host": "board.example.com:9999"},
     {"Host": "board.example.com:9999", "Origin": PAGE},
+    {"Host": "auth:8000", "Origin": PAGE},
+    {"Host": "127.0.0.1:8000", "Origin": "https://board.example.com"},
+    {"Host": "auth.internal", "Origin": PAGE, "X-Forwarded-Host": "proxy"},
+    {"Host": "auth.example.com", "Origin": PAGE},
 ]
 
 
@@ -127,6 +131,39 @@ def test_a_logout_from_a_page_that_could_be_ours_leaves_nobody_signed_in(
     assert logout.status_code == 204
     assert len(logout.headers.get_list("set-cookie")) == 2
     assert error_of(api.http.get("/api/v1/me", headers=cookies)) == (401, "token_revoked")
+
+
+@pytest.mark.parametrize(
+    ("public_url", "headers", "status"),
+    [
+        ("https://board.example.com/api/auth", {"Host": "auth:8000", "Origin": PAGE}, 204),
+        ("https://board.example.com:8443", {"Host": "auth:8000", "Origin": PAGE}, 204),
+        ("https://board.example.com", {"Host": "auth:8000", "Origin": "https://evil.example"}, 403),
+        (None, {"Host": "auth.example.com", "Origin": "https://evil.example"}, 403),
+        (None, {"Host": "auth:8000", "Origin": "null"}, 403),
+        (None, {"Host": "auth:8000", "Origin": "file://"}, 403),
+    ],
+)
+def test_a_logout_is_another_sites_where_we_know_our_own(
+    start_service: MakeService, public_url: str | None, headers: dict[str, str], status: int
+) -> None:
+    api = start_service(environment="production", public_url=public_url)
+    cookies = {"Cookie": f"refresh_token={api.log_in()['refresh_token']}"}
+
+    logout = api.http.post("/api/v1/logout", headers=headers | cookies)
+
+    assert logout.status_code == status
+    assert len(logout.headers.get_list("set-cookie")) == (2 if status == 204 else 0)
+
+
+def test_a_page_whose_browser_sends_no_cookie_clears_none(api: Api) -> None:
+    """As SameSite keeps them from a form of another site, whose answer could clear them."""
+    headers = {"Host": "auth:8000", "Origin": "https://evil.example"}
+
+    refused = api.http.post("/api/v1/logout", headers=headers | {"Cookie": "other=1"})
+
+    assert refused.status_code == 401
+    assert "set-cookie" not in refused.headers
 
 
 @pytest.mark.parametrize("headers", NEIGHBOURS)
@@ -148,6 +185,7 @@ def test_a_refusal_says_what_would_mend_it_to_the_page_and_to_the_operator(
 
     first = api.http.post("/api/v1/refresh", headers=own)
     second = api.http.post("/api/v1/refresh", headers=own | {"Sec-Fetch-Site": "same-site"})
+    hidden = api.http.post("/api/v1/refresh", headers=headers | {"Origin": "null"})
     form = {"username": api.new_user(), "password": PASSWORD}
     login = api.http.post("/api/v1/token", data=form, headers={"Host": "auth:8000", "Origin": "x" * 5000})
 
@@ -161,7 +199,9 @@ def test_a_refusal_says_what_would_mend_it_to_the_page_and_to_the_operator(
     ] == [
         ("warning", "cross_site_request", "https://board.example.com", "auth:8000", setting)
         for setting in ("PUBLIC_URL", "CORS_ORIGINS")
-    ]
+    ] + [("warning", "cross_site_request", "null", "auth:8000", None)]
+    assert "Referrer-Policy" in hidden.json()["detail"]
+    assert "PUBLIC_URL" not in hidden.json()["detail"]
     assert "set-cookie" not in login.headers
     (withheld,) = lines.events("cookies.withheld")
     assert (withheld["setting"], len(withheld["origin"])) == ("PUBLIC_URL", 100)

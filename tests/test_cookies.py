@@ -239,7 +239,7 @@ def test_a_refresh_token_in_the_body_wins_over_the_cookie(tab: httpx.Client) -> 
     [
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
-        {"Origin": "https://evil.example"},
+        {"Origin": "https://evil.example", "Host": "auth.example.com"},
         {"Origin": "null"},
         {"Origin": ""},
         {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},

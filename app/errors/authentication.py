@@ -1,5 +1,7 @@
 """Missing, wrong or outdated credentials."""
 
+from typing import Final
+
 from app.errors.families import Forbidden, TooManyRequests, Unauthenticated
 
 
@@ -65,22 +67,28 @@ class EmailNotVerified(Forbidden):
     message = "Confirm your email first, by the link that was sent to it"
 
 
+_NO_ORIGIN: Final = (
+    "a browser says null for a file, in a sandboxed frame, after a redirect from another site, and for forms of "
+    "pages with Referrer-Policy: no-referrer; if the page is one of ours, give it the policy same-origin"
+)
+
+
 class CrossSiteRequest(Forbidden):
     code = "cross_site_request"
     message = "Cookies from another site are not accepted; send a Bearer token"
 
-    def __init__(self, origin: str | None, host: str, setting: str) -> None:
-        """`setting` would let the page in, if it is one of ours."""
+    def __init__(self, origin: str | None, host: str, setting: str | None) -> None:
+        """`setting` would let the page in, if it is one of ours. None can where its origin is `null`."""
         super().__init__(origin, host, setting)
         self.origin = origin
         self.host = host
         self.setting = setting
 
     def __str__(self) -> str:
-        return (
-            f"{self.message}. The page's origin is {self.origin or 'not said'}, the host {self.host}: "
-            f"if the page is one of ours, {self.setting} has to name that origin"
-        )
+        said = f"{self.message}. The page's origin is {self.origin or 'not said'}, the host {self.host}"
+        if self.setting is None:
+            return f"{said}: {_NO_ORIGIN}"
+        return f"{said}: if the page is one of ours, {self.setting} has to name that origin"
 
     @property
     def facts(self) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.requests import Request
@@ -46,6 +47,7 @@ class CookiePolicy:
                 settings.trusted_origins,
                 re.compile(settings.local_origins) if settings.local_origins else None,
                 nearby=settings.development,
+                public_host=urlsplit(settings.public_url).netloc if settings.public_url else None,
             ),
         )
 
@@ -88,24 +90,28 @@ class AuthCookies:
 
     def is_cross_site(self) -> bool:
         signs_out = getattr(self._request.state, "clear_auth_cookies", False)
-        return self._policy.origins.is_cross_site(self._request, signs_out=signs_out)
+        has_cookie = signs_out and any(map(self._all, (ACCESS_COOKIE, REFRESH_COOKIE)))
+        return self._policy.origins.is_cross_site(self._request, signs_out=has_cookie)
 
     def cross_site_request(self) -> CrossSiteRequest:
         """The error, with what an operator needs to tell a page of theirs from another's."""
         origin, host = self._request.headers.get("origin"), self._request.url.netloc
         setting = "CORS_ORIGINS" if "sec-fetch-site" in self._request.headers else "PUBLIC_URL"
+        if origin == "null":
+            setting = None
         return CrossSiteRequest(origin and origin[:_MAX_ORIGIN], host[:_MAX_ORIGIN], setting)
 
     def _sent(self, name: str) -> str | None:
-        """Takes time linear in the header's length, unlike `http.cookies`, and removes no quotes.
+        """Of several cookies with one name none: any site of our domain could have set one of them."""
+        values = self._all(name)
+        return values[0].strip() if len(values) == 1 else None
 
-        Of several cookies with one name it takes none: any site of our domain could have set one of them.
-        """
+    def _all(self, name: str) -> list[str]:
+        """Takes time linear in the header's length, unlike `http.cookies`, and removes no quotes."""
         name = self._policy.name_prefix + name
         header = ";".join(self._request.headers.getlist("cookie"))
         pairs = (pair.partition("=") for pair in header.split(";"))
-        values = [value for key, _, value in pairs if key.strip() == name]
-        return values[0].strip() if len(values) == 1 else None
+        return [value for key, _, value in pairs if key.strip() == name]
 
     def _set(self, response: Response, name: str, value: str, max_age: int) -> None:
         """RFC 6265 §4.1. A JWT needs no quoting, and `http.cookies` is slower than signing the token."""

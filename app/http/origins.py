@@ -18,17 +18,20 @@ _FORWARDED_HOST: Final = re.compile(r'\bhost="?([^";, ]+)', re.IGNORECASE)
 class OwnOrigins:
     """Origins of our pages beside the one that the request was sent to; `pattern` matches more of them.
 
-    `nearby`: where a browser says no more than its Origin, a page of the local network is ours.
+    `nearby`: where a browser says no more than its Origin, a page of the local network is ours. `public_host`
+    is where browsers reach us, if a setting says so.
     """
 
     origins: tuple[str, ...]
     pattern: re.Pattern[str] | None
     nearby: bool
+    public_host: str | None
 
     def is_cross_site(self, request: Request, *, signs_out: bool = False) -> bool:
         """By the headers Sec-Fetch-Site and Origin. Without both, the client is not a browser: False.
 
-        `signs_out`: a logout in doubt is done, as SameSite leaves nobody but a neighbour to have forged it.
+        `signs_out`: a logout to which the browser has added a cookie of ours, and so one from our site by
+        SameSite (RFC 6265bis §5.6.7.1). In doubt it is done, lest a shared computer stays signed in.
         """
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
         if site in ("same-origin", "none") or (site is None and origin is None):
@@ -40,8 +43,12 @@ class OwnOrigins:
         hosts = _hosts_of(request, believing=is_from_proxy(request))
         if _is_one_of(origin, hosts, request.url.scheme):
             return False
-        in_doubt = site is None and (self.nearby or signs_out)
-        return not (in_doubt and _could_be_ours(origin, _hosts_of(request, believing=True)))
+        if site is not None or not (self.nearby or signs_out):
+            return True
+        public = [self.public_host] if self.public_host else []
+        if _could_be_ours(origin, _hosts_of(request, believing=True) + public):
+            return False
+        return not (signs_out and _is_of_our_site(origin, hosts[0], hosts[1:] + public))
 
 
 def _hosts_of(request: Request, *, believing: bool) -> list[str]:
@@ -73,11 +80,28 @@ def _could_be_ours(origin: str, hosts: list[str]) -> bool:
     name = _PORT.sub("", authority)
     if scheme not in _DEFAULT_PORTS:
         return False
-    return name in {_PORT.sub("", host) for host in hosts} or (scheme == "http" and _is_nearby(name))
+    return name in map(_name_of, hosts) or (scheme == "http" and _is_nearby(name))
+
+
+def _is_of_our_site(origin: str, asked: str, told: list[str]) -> bool:
+    """Whether one that sent our cookie could be. It is not if we are told of public hosts and it is none of them.
+
+    A public name that was `asked` for may be a proxy's for us, so one of the same site counts. (Roughly: what is
+    one site here, and not for a browser, has none of our cookies to send.)
+    """
+    scheme, _, authority = origin.partition("://")
+    if scheme not in _DEFAULT_PORTS or not all(_is_nearby(_name_of(host)) for host in told):
+        return False
+    ours, theirs = (_name_of(host).split(".")[-2:] for host in (asked, authority))
+    return _is_nearby(_name_of(asked)) or ours == theirs
+
+
+def _name_of(host: str) -> str:
+    return _PORT.sub("", host)
 
 
 def _is_nearby(name: str) -> bool:
     try:
         return ipaddress.ip_address(name.strip("[]")).is_private
     except ValueError:
-        return bool(name) and ("." not in name or name.endswith(".local"))
+        return bool(name) and ("." not in name or name.endswith((".local", ".internal", ".localhost")))
