@@ -20,7 +20,7 @@ MIN_DISTINCT_BYTES: Final = 8  # `openssl rand -hex` gives fewer once in a milli
 _MAKE_ONE: Final = "try: openssl rand -hex 32"
 _DIALECT: Final[Any] = PGDialect_psycopg2()  # type: ignore[no-untyped-call] # the constructor is untyped
 _RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,4})([smh])")
-PATH_PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+PATH_PREFIX: Final = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?")
 _UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
 
 

@@ -262,6 +262,11 @@ PREFIXES = [
     ({"X-Forwarded-Prefix": '/"><script>'}, ""),
     ({"X-Forwarded-Prefix": "//evil.example"}, ""),
     ({"X-Forwarded-Prefix": "auth"}, ""),
+    ({"X-Forwarded-Prefix": "/.."}, ""),
+    ({"X-Forwarded-Prefix": "/api/./auth"}, ""),
+    ({"X-Forwarded-Prefix": "/api, /../admin"}, ""),
+    ({"X-Forwarded-Prefix": "/" + "a" * 3000}, ""),
+    ({"X-Forwarded-Prefix": "/.well/..api"}, "/.well/..api"),
 ]
 
 

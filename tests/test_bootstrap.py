@@ -149,6 +149,24 @@ def test_a_guest_cannot_change_or_delete_what_guests_share(guests: Api) -> None:
     assert guests.token(GUEST["email"], "guest").status_code == 200
 
 
+def test_wrong_passwords_lock_nobody_out_of_a_demo(
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    """Its password is public, so nobody guesses it; what one address may try is limited as ever."""
+    users = json.dumps([GUEST, {"email": "ada@example.com", "password": PASSWORD}])
+    limits = {"throttles": True, "throttle_login_address": "130/300s"}
+    api = start_service(database_url=fresh_database_url, bootstrap_users=users, **limits)
+
+    for email, times in ((GUEST["email"], 110), ("ada@example.com", 11)):
+        statuses = [api.token(email, "wrong").status_code for _ in range(times)]
+
+    assert statuses == [401] * 10 + [429]
+    assert api.token(GUEST["email"], "guest").status_code == 200
+    assert {api.token(GUEST["email"], "wrong").status_code for _ in range(11)} == {401, 429}
+    with fresh_database.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM consecutive_failures")).scalar_one() == 1
+
+
 def test_a_guest_who_logs_out_leaves_the_other_guests_signed_in(guests: Api, fresh_database: Engine) -> None:
     one, two, other = (guests.token(GUEST["email"], "guest").json() for _ in range(3))
 

@@ -2,7 +2,7 @@ import csv
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -30,7 +30,7 @@ def import_users(
     Without --keep-going, all rows are imported or none. The exit status is 1 if a row was not imported.
     """
     with open_container() as container, _reading(file, progress=not as_json) as text:
-        rows = csv.DictReader(text, restval=MISSING, skipinitialspace=True)
+        rows: csv.DictReader[Any] = csv.DictReader(text, restval=MISSING, skipinitialspace=True)
         try:
             rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
             report = run_import(

@@ -43,12 +43,14 @@ class OwnOrigins:
         hosts = _hosts_of(request, believing=is_from_proxy(request))
         if _is_one_of(origin, hosts, request.url.scheme):
             return False
-        if site is not None or not (self.nearby or signs_out):
-            return True
+        in_doubt = site is None and (self.nearby or signs_out)
+        return not (in_doubt and self._could_be_ours(origin, request, hosts, signs_out=signs_out))
+
+    def _could_be_ours(self, origin: str, request: Request, hosts: list[str], *, signs_out: bool) -> bool:
         public = [self.public_host] if self.public_host else []
-        if _could_be_ours(origin, _hosts_of(request, believing=True) + public):
-            return False
-        return not (signs_out and _is_of_our_site(origin, hosts[0], hosts[1:] + public))
+        if _is_near(origin, _hosts_of(request, believing=True) + public):
+            return True
+        return signs_out and _is_of_our_site(origin, hosts[0], hosts[1:] + public)
 
 
 def _hosts_of(request: Request, *, believing: bool) -> list[str]:
@@ -75,7 +77,8 @@ def _is_one_of(origin: str, hosts: list[str], own_scheme: str) -> bool:
     return authority in canonical or _PORT.sub("", authority) in canonical
 
 
-def _could_be_ours(origin: str, hosts: list[str]) -> bool:
+def _is_near(origin: str, hosts: list[str]) -> bool:
+    """On one of the hosts, on any port, or in the local network."""
     scheme, _, authority = origin.partition("://")
     name = _PORT.sub("", authority)
     if scheme not in _DEFAULT_PORTS:
@@ -84,10 +87,10 @@ def _could_be_ours(origin: str, hosts: list[str]) -> bool:
 
 
 def _is_of_our_site(origin: str, asked: str, told: list[str]) -> bool:
-    """Whether one that sent our cookie could be. It is not if we are told of public hosts and it is none of them.
+    """Whether a page that sent our cookie could be: not if we are `told` of public hosts, it being none.
 
-    A public name that was `asked` for may be a proxy's for us, so one of the same site counts. (Roughly: what is
-    one site here, and not for a browser, has none of our cookies to send.)
+    A public name that was `asked` for may be a proxy's for us, so one of the same site counts. (Roughly: what
+    is one site here, and not for a browser, has none of our cookies to send.)
     """
     scheme, _, authority = origin.partition("://")
     if scheme not in _DEFAULT_PORTS or not all(_is_nearby(_name_of(host)) for host in told):

@@ -12,6 +12,7 @@ from uvicorn.server import ServerState
 from app.setting_types import PATH_PREFIX
 
 _FROM_PROXY: Final = "from_proxy"
+_LONGEST_PREFIX: Final = 200
 _PREFIX_HEADER: Final = b"x-forwarded-prefix"
 
 
@@ -49,4 +50,4 @@ def _prefix_in(headers: list[tuple[bytes, bytes]]) -> str:
     """Empty if there is none, or none that is a path. Each proxy on the way adds its own at the end."""
     values = [value.decode("latin-1") for name, value in headers if name == _PREFIX_HEADER]
     prefix = "".join(part.strip().rstrip("/") for part in ",".join(values).split(",")) if values else ""
-    return prefix if PATH_PREFIX.fullmatch(prefix) else ""
+    return prefix if len(prefix) <= _LONGEST_PREFIX and PATH_PREFIX.fullmatch(prefix) else ""

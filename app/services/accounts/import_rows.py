@@ -14,7 +14,7 @@ from app.setting_bootstrap import HIGHEST_ID
 
 REQUIRED_COLUMNS: Final = ("email", "hashed_password")
 COLUMNS: Final = (*REQUIRED_COLUMNS, "role", "id", "created_at", "is_active", "email_verified")
-MISSING: Final = object()
+MISSING: Final[Any] = object()
 """The value of a field that a row of a file has not."""
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BOOLEANS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}

@@ -20,7 +20,7 @@ from app.telemetry.metrics import SessionMetrics
 log = structlog.get_logger(__name__)
 
 _PROOF = (
-    *(User.id, User.hashed_password, User.is_active, User.email),
+    *(User.id, User.hashed_password, User.is_active, User.email, User.role),
     User.email_verified_at.is_not(None).label("email_verified"),
 )
 _SELECT_BY_EMAIL: Final = select(*_PROOF).where(User.email == bindparam("email_address"))

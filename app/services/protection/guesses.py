@@ -44,15 +44,15 @@ class GuessService:
 
     @contextmanager
     def login(
-        self, username: str, user_id: int | None, device: str | None, client: Client
+        self, username: str, user_id: int | None, device: str | None, client: Client, *, is_public: bool
     ) -> Iterator[Guess]:
         """For as long as it takes to verify a password and to open the session. Raises TooManyRequests.
 
         Nothing depends on whether the account exists. A known device pays for itself alone: a guesser may
-        share its address.
+        share its address. A password that `is_public` has nobody to guess it, so failures close nothing.
         """
         address = {Bucket.LOGIN_ADDRESS: address_block(client.ip_address)}
-        account = {Bucket.LOGIN_ACCOUNT: account_name(username)}
+        account = {} if is_public else {Bucket.LOGIN_ACCOUNT: account_name(username)}
         proof = {Bucket.PROOF: str(user_id)}
         cleared = [charge.key for charge in self.throttle.charges(account | proof)]
         alternatives = [self._guess(user_id, client, None, address | account, cleared)]
@@ -104,7 +104,8 @@ class GuessService:
         cleared: list[bytes],
     ) -> Guess:
         charges = self.throttle.charges(wanted)
-        counted = charges[-1].key if charges else None
+        of_account = [charge.key for charge in charges if charge.bucket != Bucket.LOGIN_ADDRESS]
+        counted = of_account[0] if of_account else None
         forgiven = sorted({*cleared, counted} - {None}) if counted else []
         return Guess(user_id, client, device, charges, counted, forgiven)
 

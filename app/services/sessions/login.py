@@ -11,6 +11,7 @@ from app.errors import EmailNotVerified, InvalidCredentials, InvalidRefreshToken
 from app.models import LoginSession
 from app.models.audit import AuditEventName
 from app.models.sessions import RevocationReason
+from app.models.users import Role
 from app.security.tokens import RefreshClaims
 from app.services.credentials.emails import EmailService
 from app.services.credentials.passwords import PasswordService, VerifiedUser
@@ -68,7 +69,8 @@ class LoginService:
         self.tokens.check_ready()
         found = self.passwords.find(username)
         user_id = found[0].id if found else None
-        with self.guesses.login(username, user_id, cookies.device, client) as guess:
+        is_guest = bool(found) and found[0].role == Role.GUEST
+        with self.guesses.login(username, user_id, cookies.device, client, is_public=is_guest) as guess:
             user = self.passwords.verify_login(found, password, guess)
             if self.only_verified and not user.email_verified:
                 self._refuse(user, client)
