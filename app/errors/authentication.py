@@ -68,8 +68,8 @@ class EmailNotVerified(Forbidden):
 
 
 _NO_ORIGIN: Final = (
-    "browsers say null for a file, in a sandboxed frame, after a redirect from another site, and for a form of a "
-    "page with Referrer-Policy: no-referrer; if the page is one of ours, give it the policy same-origin"
+    "browsers say null for a file, in a sandboxed frame, after a redirect from another site, and for a form "
+    "where Referrer-Policy is no-referrer; if the page is one of ours, give it the policy same-origin"
 )
 
 
