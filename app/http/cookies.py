@@ -97,9 +97,8 @@ class AuthCookies:
         """The error, with what an operator needs to tell a page of theirs from another's."""
         origin, host = self._request.headers.get("origin"), self._request.url.netloc
         setting = "CORS_ORIGINS" if "sec-fetch-site" in self._request.headers else "PUBLIC_URL"
-        if origin == "null":
-            setting = None
-        return CrossSiteRequest(origin and origin[:_MAX_ORIGIN], host[:_MAX_ORIGIN], setting)
+        of_page = setting if origin != "null" else None
+        return CrossSiteRequest(origin and origin[:_MAX_ORIGIN], host[:_MAX_ORIGIN], of_page)
 
     def _sent(self, name: str) -> str | None:
         """Of several cookies with one name none: any site of our domain could have set one of them."""
