@@ -1,6 +1,7 @@
 """How connections are opened: in time, with any of several hosts, and also through a pooler."""
 
 import asyncio
+import time
 from typing import Any
 
 import psycopg2
@@ -10,6 +11,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.database import hosts
+from app.database.silence import address_of
 from app.database.waiting import ServerSilent
 from app.greenlets import await_, in_greenlet
 
@@ -22,13 +25,11 @@ class Connector:
     PgBouncer refuses the startup parameter `options`. The connections then go without it, and the timeouts
     of the database role apply.
 
-    libpq goes on to the next host if one refuses, but not if it is silent. So that host's turn comes last
-    from then on.
+    If a host is silent, the others are asked.
     """
 
     def __init__(self) -> None:
         self._with_options = True
-        self._first = 0
 
     def __call__(
         self, dialect: Dialect, _record: ConnectionPoolEntry, args: list[Any], parameters: dict[str, Any]
@@ -45,35 +46,34 @@ class Connector:
         return self._open_any(dialect, args, _without_options(parameters))
 
     def _open_any(self, dialect: Dialect, args: list[Any], parameters: dict[str, Any]) -> DBAPIConnection:
-        hosts = str(parameters.get("host", "")).split(",")
-        for _ in hosts[1:]:
-            first = self._first
+        asked = hosts.worth_asking(hosts.hosts_of(parameters))
+        while True:
+            begin = time.time()
             try:
-                return _open(dialect, args, parameters | _rotated(parameters, first))
-            except ServerSilent:
-                if self._first == first:  # other connections may have found out, too
-                    self._first = (first + 1) % len(hosts)
-        return _open(dialect, args, parameters | _rotated(parameters, self._first))
+                connection = _open(dialect, args, parameters | hosts.joined(asked))
+            except ServerSilent as error:
+                hosts.silent(error.server, begin)
+                left = [host for host in asked if hosts.address(host) != error.server]
+                if not left or len(left) == len(asked):
+                    raise
+                asked = left
+            except psycopg2.OperationalError:
+                hosts.heard(asked)
+                raise
+            else:
+                hosts.heard(asked, address_of(connection))
+                return connection
 
 
 def address(url: URL) -> str:
     """Where the database is, for operators."""
     parameters = url.get_dialect()().create_connect_args(url)[1]
-    hosts, ports = (str(parameters.get(name, "")).split(",") for name in ("host", "port"))
-    ports = ports if len(ports) == len(hosts) else ports * len(hosts)
-    return ", ".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=True))
+    servers = map(hosts.address, hosts.hosts_of(parameters) or [{}])
+    return ", ".join(f"{server.host}:{server.port}" for server in servers)
 
 
 def _without_options(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if name != "options"}
-
-
-def _rotated(parameters: dict[str, Any], by: int) -> dict[str, str]:
-    """The lists among `parameters`, of one entry for each host."""
-    lists = {
-        name: str(parameters[name]).split(",") for name in ("host", "hostaddr", "port") if name in parameters
-    }
-    return {name: ",".join([*values[by:], *values[:by]]) for name, values in lists.items() if len(values) > 1}
 
 
 def _open(dialect: Dialect, args: list[Any], parameters: dict[str, Any]) -> DBAPIConnection:

@@ -15,6 +15,7 @@ from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
 from app.database import waiting
 from app.database.connecting import Connector
 from app.database.failures import FAILOVERS, sqlstate
+from app.database.silence import SILENT, address_of
 from app.telemetry.labels import SQLSTATE_CLASSES
 from app.telemetry.metrics import DatabaseMetrics
 
@@ -136,14 +137,15 @@ def _mark_idle(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) 
     entry.info["idle"] = True
 
 
-def _discard_closed_connection(
-    connection: Any, entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection
-) -> None:
+def _discard_closed_connection(connection: Any, entry: Any, _proxy: PoolProxiedConnection) -> None:
     """Refuse a connection that the server has closed: its socket is readable while it is idle.
 
-    Detects a restart or a failover as reliably as a ping, but without the round trip.
+    Detects a restart or a failover as reliably as a ping, but without the round trip. A server that has
+    fallen silent since is not asked either.
     """
     if connection.closed:
         raise DisconnectionError
+    if SILENT and SILENT.get(address_of(connection), 0) > entry.starttime:
+        raise InvalidatePoolError
     if entry.info.pop("idle", False) and waiting.is_ready(connection.fileno(), select.POLLIN, 0):
         raise InvalidatePoolError

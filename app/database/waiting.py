@@ -8,16 +8,23 @@ import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_SETUP, connection
 from psycopg2.extras import wait_select
 
+from app.database.silence import Address, address_of, answers
 from app.greenlets import await_, in_greenlet
 
 CONNECT_TIMEOUT_SECONDS: Final = 2
 STATEMENT_TIMEOUT_SECONDS: Final = 5
 # Longer than statement_timeout: for a slow statement the server's error arrives first.
 SILENCE_TIMEOUT_SECONDS: Final = STATEMENT_TIMEOUT_SECONDS + 2
+# Then a statement asks whether its server is still there.
+_DOUBT_SECONDS: Final = 1
 
 
 class ServerSilent(psycopg2.OperationalError):
     """The server accepted the connection or the statement, but did not answer in time."""
+
+    def __init__(self, server: Address) -> None:
+        super().__init__(f"the database at {server.host}:{server.port} does not answer")
+        self.server = server
 
 
 def wait_for_server(connection: connection) -> None:
@@ -27,11 +34,11 @@ def wait_for_server(connection: connection) -> None:
     """
     connecting = connection.status == STATUS_SETUP
     seconds = CONNECT_TIMEOUT_SECONDS if connecting else SILENCE_TIMEOUT_SECONDS
-    wait = _wait_on_event_loop if in_greenlet() else is_ready
+    wait = _wait_on_event_loop if in_greenlet() else _wait_here
     while (state := connection.poll()) != POLL_OK:
         direction = select.POLLIN if state == POLL_READ else select.POLLOUT
-        if not wait(connection.fileno(), direction, seconds):
-            raise ServerSilent("the database does not answer")
+        if not wait(connection, direction, seconds):
+            raise ServerSilent(address_of(connection))
 
 
 def wait_as_long_as_it_takes(connection: connection) -> None:
@@ -48,7 +55,23 @@ def is_ready(descriptor: int, direction: int, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
-def _wait_on_event_loop(descriptor: int, direction: int, seconds: float) -> bool:
+def _wait_here(connection: connection, direction: int, seconds: float) -> bool:
+    return is_ready(connection.fileno(), direction, seconds)
+
+
+def _wait_on_event_loop(connection: connection, direction: int, seconds: float) -> bool:
+    """Gives up early if the server says nothing to others either."""
+    descriptor = connection.fileno()
+    while not _becomes_ready(descriptor, direction, min(seconds, _DOUBT_SECONDS)):
+        seconds -= _DOUBT_SECONDS
+        if seconds <= 0:
+            return False
+        if not await_(answers(address_of(connection))):
+            return is_ready(descriptor, direction, 0)
+    return True
+
+
+def _becomes_ready(descriptor: int, direction: int, seconds: float) -> bool:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[bool] = loop.create_future()
     timer = loop.call_later(seconds, _settle, ready, False)  # noqa: FBT003 — the future's result

