@@ -55,7 +55,7 @@ def _start(
     if not bootstrapped:
         works.append(once(_BOOTSTRAP_SECONDS, "bootstrap", container.bootstrap.run))
     if seconds := container.settings.cleanup_interval_seconds:
-        works.append(every(seconds, "cleanup", container.cleanup.prune))
+        works.append(every(seconds, "cleanup", container.cleanup.sweep))
     works.append(container.revocation_hub.run())
     if container.mail_sender is not None:
         works.append(container.mail_sender.run())

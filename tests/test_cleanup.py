@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from app.services.operations import cleanup, erasure
-from app.services.operations.cleanup import CleanupService
+from app.services.operations import cleanup, erasure, sweeping
+from app.services.operations.sweeping import Sweeper
 from tests.support import (
     PASSWORD,
     Api,
@@ -89,21 +89,21 @@ def test_pruning_goes_in_batches_until_nothing_is_left(
                 " SELECT gen_random_uuid(), user_id, token_id, created_at, created_at - interval '1 day'"
                 " FROM refresh_tokens, generate_series(1, :number)"
             ),
-            {"number": 2 * cleanup.BATCH_SIZE + 7},
+            {"number": 2 * sweeping.BATCH_SIZE + 7},
         )
     batches: list[int | None] = []
-    original = CleanupService._prune_batch
+    original = Sweeper._batch
 
-    def prune_batch(self: CleanupService, statement: Any, parameters: Any) -> int | None:
+    def delete_batch(self: Sweeper, statement: Any, parameters: Any) -> int | None:
         number = original(self, statement, parameters)
-        if statement is cleanup._PRUNE_SESSIONS:
+        if statement is cleanup._SESSIONS.statement:
             batches.append(number)
         return number
 
-    monkeypatch.setattr(CleanupService, "_prune_batch", prune_batch)
+    monkeypatch.setattr(Sweeper, "_batch", delete_batch)
 
-    assert prune(api) == 2 * cleanup.BATCH_SIZE + 7
-    assert batches == [cleanup.BATCH_SIZE, cleanup.BATCH_SIZE, 7]
+    assert prune(api) == 2 * sweeping.BATCH_SIZE + 7
+    assert batches == [sweeping.BATCH_SIZE, sweeping.BATCH_SIZE, 7]
     assert left(fresh_database) == 1
 
 
@@ -125,7 +125,7 @@ def test_one_process_prunes_at_a_time(api: Api, clock: MovableClock, fresh_datab
     clock.move(days=8)
 
     with fresh_database.execution_options(isolation_level="READ COMMITTED").connect() as other:
-        other.execute(text(f"SELECT pg_advisory_xact_lock({cleanup.ADVISORY_LOCK})"))
+        other.execute(text(f"SELECT pg_advisory_xact_lock({sweeping.ADVISORY_LOCK})"))
         assert prune(api) is None
         assert left(fresh_database) == 1
     assert prune(api) == 1

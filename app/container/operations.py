@@ -10,6 +10,7 @@ from app.services.operations.cleanup import CleanupService
 from app.services.operations.doctor import DoctorService, Finding
 from app.services.operations.erasure import AddressErasure
 from app.services.operations.health import HealthService
+from app.services.operations.sweeping import Sweeper
 
 
 class OperationsServices(Foundation):
@@ -44,6 +45,11 @@ class OperationsServices(Foundation):
     def cleanup(self) -> CleanupService:
         return CleanupService(
             self.resources.background,
+            Sweeper(
+                self.resources.background,
+                timedelta(seconds=self.settings.cleanup_interval_seconds),
+                self.clock,
+            ),
             timedelta(days=self.settings.revoked_session_retention_days),
             timedelta(days=self.settings.audit_retention_days),
             AddressErasure(self.resources.background),

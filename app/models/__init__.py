@@ -8,6 +8,7 @@ from app.models.revocations import TokenRevocation
 from app.models.service_tokens import ServiceToken
 from app.models.sessions import LoginSession
 from app.models.signing_keys import SigningKey
+from app.models.sweeps import Sweep
 from app.models.throttles import ConsecutiveFailures, Throttle
 from app.models.users import User
 
@@ -20,6 +21,7 @@ __all__ = [
     "OutboxMessage",
     "ServiceToken",
     "SigningKey",
+    "Sweep",
     "Throttle",
     "TokenRevocation",
     "User",
