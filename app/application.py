@@ -39,7 +39,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     container = Container(settings, clock, worker, web=True)
     for engine in container.resources.engines if endpoint else ():
         trace_statements(engine)
-    connections = _connections(settings, container)
+    connections = Connections(settings, container.metrics.http, container.revocation_hub.close)
     plans = _PLANS if endpoint is None else {}  # tracing needs FastAPI's own routing
     app = (with_docs if settings.docs else without_docs)(
         title="Kanban Auth Service",
@@ -52,11 +52,6 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> FastAPI:
     )
     _furnish(app, container)
     return app
-
-
-def _connections(settings: Settings, container: Container) -> Connections:
-    timeout, most = settings.request_timeout_seconds, settings.max_connections
-    return Connections(timeout, most, container.metrics.http, container.revocation_hub.close)
 
 
 def _furnish(app: FastAPI, container: Container) -> None:

@@ -1,4 +1,4 @@
-"""Production entry point: waits for the database, migrates it, then replaces this process with uvicorn.
+"""Production entry point: waits for the database, migrates it, then replaces this process with the server.
 
 python -m app.serve [UVICORN_OPTIONS...]
 """
@@ -28,7 +28,7 @@ from app.services.operations.health import HealthService
 from app.telemetry import workers
 from app.telemetry.logs import configure_logging
 
-# For requests in flight. Orchestrators send SIGKILL 10 s after SIGTERM.
+# For requests in flight, after DRAIN_SECONDS. Orchestrators send SIGKILL 10 s after SIGTERM.
 GRACE_SECONDS: Final = 8
 _LOG_CONFIG: Final = Path(__file__).with_name("uvicorn.json")
 
@@ -54,7 +54,7 @@ def main(options: list[str]) -> NoReturn:
     os.environ["LOG_FORMAT"] = "json" if settings.json_logs else "text"
     os.environ["WEB_CONCURRENCY"] = str(settings.web_concurrency)
     server = [
-        *(sys.executable, "-m", "uvicorn", "app.main:app", "--no-server-header"),
+        *(sys.executable, "-m", "app.server", "app.main:app", "--no-server-header"),
         *("--http", "app.http.protocol:LimitedProtocol", "--lifespan", "on"),
         *("--timeout-graceful-shutdown", str(GRACE_SECONDS)),
         *("--log-config", str(_LOG_CONFIG)),

@@ -131,6 +131,7 @@ class HttpSettings(EnvironmentSettings):
     docs: bool = True
     request_timeout_seconds: int = Field(default=15, ge=1, le=300)
     max_connections: int = Field(default=1000, ge=1, le=100_000)
+    drain_seconds: int = Field(default=0, ge=0, le=300)
 
     @property
     def trusted_origins(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse
 
 from app.http.connections import Connections
 from app.telemetry.labels import HTTP_REFUSALS
-from tests.support import LIVE, PASSWORD, Api, Lines, MakeService, eventually
+from tests.support import LIVE, PASSWORD, Api, Lines, MakeService, eventually, make_settings
 from tests.support.wire import wire
 
 KIB = 1024
@@ -492,7 +492,7 @@ def refusing(start_service: MakeService, lines: Lines) -> Connections:
     assert lines.lines == []
     metrics = start_service(log_level="INFO", log_format="json").container.metrics.http
     seconds = count()
-    return Connections(15, 1000, metrics, lambda: None, now=lambda: next(seconds))
+    return Connections(make_settings(), metrics, lambda: None, now=lambda: next(seconds))
 
 
 def test_refusals_are_logged_at_once_and_then_by_the_minute(refusing: Connections, lines: Lines) -> None:

@@ -1,6 +1,6 @@
 """The examples of deploy/ that have the service under /api/auth/, in the proxies themselves.
 
-Debian's packages `nginx-light` and `caddy` have them.
+Debian's packages `nginx-light`, `haproxy` and `caddy` have them.
 """
 
 import re
@@ -15,7 +15,7 @@ import yaml
 
 from app.devdb import PROJECT
 from tests.support import PASSWORD, Api, MakeService, browser, request
-from tests.support.proxies import board_server, caddy, nginx
+from tests.support.proxies import board_server, caddy, haproxy, nginx
 
 DEPLOY = PROJECT / "deploy"
 PREFIX = "/api/auth"
@@ -31,7 +31,11 @@ def proxy(run: RunProxy, example: str, program: str) -> object:
     )
 
 
-PROXIES = [proxy(nginx, "nginx/prefix.conf", "nginx"), proxy(caddy, "caddy/Caddyfile", "caddy")]
+PROXIES = [
+    proxy(nginx, "nginx/prefix.conf", "nginx"),
+    proxy(haproxy, "haproxy/haproxy.cfg", "haproxy"),
+    proxy(caddy, "caddy/Caddyfile", "caddy"),
+]
 
 
 @pytest.fixture(params=PROXIES)

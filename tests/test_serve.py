@@ -44,7 +44,7 @@ def test_an_empty_database_is_migrated_by_whoever_comes_first(
 
 def test_the_start_becomes_the_server_in_its_own_process(served: Started) -> None:
     command = served.process.cmdline()
-    assert "uvicorn" in command
+    assert "app.server" in command
     assert command[command.index("--timeout-graceful-shutdown") + 1] == str(GRACE_SECONDS)
     assert served.process.children() == []
 

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from app.setting_groups import HttpSettings
 from app.telemetry.metrics import HttpMetrics
 
 STATE_KEY: Final = "connections"
@@ -29,25 +30,32 @@ class Connection(Protocol):
     def expire(self) -> None:
         """One of them has passed."""
 
+    def retire(self) -> None:
+        """The answer that is being given is the last one."""
+
 
 class Connections:
-    """`timeout` is in seconds, for a head, a body, and a pause in reading; `now` has any beginning.
+    """`now` is in seconds and has any beginning.
 
     `end_streams` is called when the server shuts down, as it would wait for them.
     """
 
+    draining = False
+    """From SIGTERM on. Each answer is its connection's last, and readiness is 503."""
+
     def __init__(
         self,
-        timeout: int,
-        max_number: int,
+        settings: HttpSettings,
         metrics: HttpMetrics,
         end_streams: Callable[[], object],
         now: Callable[[], float] = monotonic,
     ) -> None:
-        self.timeout = timeout
+        self.timeout = settings.request_timeout_seconds
         self.end_streams = end_streams
         self.now = now
-        self._max_number = _affordable(max_number)
+        self._drain_seconds = settings.drain_seconds
+        self._drained_at = inf
+        self._max_number = _affordable(settings.max_connections)
         self._metrics = metrics
         self._open: set[Connection] = set()
         self._refused: Counter[str] = Counter()
@@ -63,6 +71,16 @@ class Connections:
 
     def leave(self, connection: Connection) -> None:
         self._open.discard(connection)
+
+    def drain(self) -> float:
+        """Begins with the first call. Returns in how many seconds the server may stop."""
+        if not self.draining:
+            log.info("server.draining", seconds=self._drain_seconds, connections=len(self._open))
+            self.draining = True
+            self._drained_at = self.now() + self._drain_seconds
+            for connection in self._open:
+                connection.retire()
+        return self._drained_at - self.now()
 
     def count_refusal(self, reason: str) -> None:
         """`reason` is one of HTTP_REFUSALS."""

@@ -75,6 +75,10 @@ class LingeringProtocol(ProxiedProtocol):
     def is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def retire(self) -> None:
+        if self.is_answering() and not self.cycle.more_body:
+            self.end_after_last_answer()
+
     def end_after_last_answer(self) -> None:
         """Of the requests that have come."""
         self.ending = True

@@ -1,13 +1,11 @@
 """uvicorn's protocol, with limits for what a client may send and how long it may take."""
 
-from asyncio import AbstractEventLoop, Transport
+from asyncio import Transport
 from enum import Enum
 from math import inf
 from typing import Any, Final
 
 from httptools import HttpParserError, HttpParserUpgrade
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from app.errors import HeadersTooLarge, InvalidInput, PayloadTooLarge, RequestTimeout, ServiceError
 from app.http.bodies import MAX_BODY_BYTES
@@ -17,6 +15,7 @@ from app.http.raw_answers import raw_answer
 MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 100
 MAX_PIPELINED: Final = 100
+_OPENING_SECONDS: Final = 1  # for the first byte, when the server shuts down
 
 
 class _Expected(Enum):
@@ -33,14 +32,8 @@ _REQUEST, _HEAD, _BODY = _Expected
 class LimitedProtocol(LingeringProtocol):
     """What is over a limit gets an answer, where there is still one to give, and is the connection's last."""
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         self.ws_protocol_class = None  # its protocol would know none of the limits
         self._expected = _REQUEST
         self._heads = 0
@@ -64,7 +57,10 @@ class LimitedProtocol(LingeringProtocol):
 
     def shutdown(self) -> None:
         self._all.end_streams()
-        super().shutdown()
+        if self._expected is not _HEAD:
+            super().shutdown()
+        elif not self._overhead:  # the request may be on its way
+            self.deadline = min(self.deadline, self._all.now() + _OPENING_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         while data:
@@ -157,7 +153,7 @@ class LimitedProtocol(LingeringProtocol):
         # uvicorn watches idle connections from an answer on, and this one may have come before the body did.
         answered = self.cycle.response_complete
         self.deadline = self._all.now() + self.timeout_keep_alive if answered else inf
-        if len(self.pipeline) >= MAX_PIPELINED:
+        if self._all.draining or len(self.pipeline) >= MAX_PIPELINED:
             self.end_after_last_answer()
 
     def expire(self) -> None:
@@ -167,7 +163,7 @@ class LimitedProtocol(LingeringProtocol):
             self.transport.abort()
         elif self.ending:
             self.transport.abort()
-        elif self._expected is _REQUEST:
+        elif self._expected is _REQUEST or (self._all.draining and not self._overhead):
             self.close_when_written()
         elif self.flow.read_paused or (self._expected is _HEAD and self.is_answering()):
             self.deadline = self._all.now() + self._all.timeout  # the client waits for us, not we for it

@@ -35,11 +35,16 @@ class Started:
     def __init__(self, output: Path, port: int, *options: str, **settings: str) -> None:
         self.base_url = f"http://127.0.0.1:{port}"
         self._output = output
-        with open(output, "w", encoding="utf-8") as file:
+        self._command = [sys.executable, "-m", "app.serve", "--port", str(port), *options]
+        self._environment = clean_environment(**settings)
+        self.start()
+
+    def start(self) -> None:
+        """Again, too, after its end."""
+        with open(self._output, "a", encoding="utf-8") as file:
             self.process = psutil.Popen(
-                [sys.executable, "-m", "app.serve", "--port", str(port), *options],
-                cwd=PROJECT, env=clean_environment(**settings), stdout=file, stderr=file,
-            )  # fmt: skip
+                self._command, cwd=PROJECT, env=self._environment, stdout=file, stderr=file
+            )
 
     @property
     def output(self) -> str:

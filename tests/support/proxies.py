@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.support.api import Api
-from tests.support.processes import reserved_port
+from tests.support.processes import Started, reserved_port
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
@@ -43,7 +43,7 @@ def board_server() -> Iterator[int]:
 
 
 @contextmanager
-def nginx(folder: Path, example: str, api: Api, board: int) -> Iterator[str]:
+def nginx(folder: Path, example: str, api: Api | Started, board: int) -> Iterator[str]:
     """`example` is of the http block, and names the addresses of the service, the application and nginx."""
     with reserved_port() as port:
         example = _addressed(example, api, board, {r"\blisten 8080": f"listen 127.0.0.1:{port}"})
@@ -62,6 +62,27 @@ def nginx(folder: Path, example: str, api: Api, board: int) -> Iterator[str]:
 
 
 @contextmanager
+def haproxy(
+    folder: Path, example: str, api: Api | Started, board: int, second: Api | Started | None = None
+) -> Iterator[str]:
+    """The second replica is the first one, too, unless another is given."""
+    with reserved_port() as port:
+        example = _replaced(
+            example,
+            {
+                r"\bauth-1:8000": _address(api),
+                r"\bauth-2:8000": _address(second or api),
+                r"\bboard:8080": f"127.0.0.1:{board}",
+                r"\bbind :8080": f"bind 127.0.0.1:{port}",
+            },
+        )
+        config = folder / "haproxy.cfg"
+        config.write_text(example, encoding="utf-8")
+        with _running(["haproxy", "-f", str(config)], folder, port):
+            yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
 def caddy(folder: Path, example: str, api: Api, board: int) -> Iterator[str]:
     with reserved_port() as port:
         site = _addressed(example, api, board, {r"(?m)^:8080 ": f"http://127.0.0.1:{port} "})
@@ -71,12 +92,20 @@ def caddy(folder: Path, example: str, api: Api, board: int) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
 
 
-def _addressed(example: str, api: Api, board: int, own: dict[str, str]) -> str:
+def _address(api: Api | Started) -> str:
+    return api.base_url.removeprefix("http://")
+
+
+def _addressed(example: str, api: Api | Started, board: int, own: dict[str, str]) -> str:
     addresses = {
-        r"\bauth:8000": api.base_url.removeprefix("http://"),
+        r"\bauth:8000": _address(api),
         r"\bboard:80\d\d": f"127.0.0.1:{board}",
     }
-    for name, address in (addresses | own).items():
+    return _replaced(example, addresses | own)
+
+
+def _replaced(example: str, replacements: dict[str, str]) -> str:
+    for name, address in replacements.items():
         example, found = re.subn(name, address, example)
         assert found
     return example
