@@ -14,7 +14,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check coverage lint types imports format docker-test clients-test bench bench-siblings bench-mail attack openapi migration requirements clean
+.PHONY: help install run test test-fast test-repeat check coverage lint types imports format docker-test clients-test bench bench-siblings bench-mail bench-migrations attack openapi migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -86,6 +86,9 @@ bench-siblings: clients-test ## how soon both clients refuse who signed out, and
 bench-mail: install ## how fast mails leave, and what that costs the requests meanwhile
 	@$(BIN)/python -m benchmarks.mail
 
+bench-migrations: install ## how long each migration keeps requests waiting, at a million users (minutes)
+	@$(BIN)/python -m benchmarks.migrations
+
 attack: install ## guess, flood and linger, and print what came of it beside its bars (minutes)
 	@$(BIN)/python -m benchmarks.attack
 
@@ -100,6 +103,7 @@ requirements: ## export poetry.lock to requirements/ (needs poetry and poetry-pl
 	poetry export --output requirements/main.txt
 	poetry export --extras tracing --output requirements/tracing.txt
 	poetry export --with dev --output requirements/dev.txt
+	poetry export --only manifests --output requirements/manifests.txt
 
 clean: ## remove the environment and the development data
 	rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,15 +1,19 @@
 """Runs the migrations: URL from the settings, one process at a time, and never long in anybody's way.
 
 A statement that waits for a table's lock makes everybody wait who comes after it. So it waits for a moment
-only; then the whole migration is rolled back and tried again, and meanwhile the others go on.
+only; then its revision is rolled back and tried again, and meanwhile the others go on. Each revision is a
+transaction of its own, and keeps its locks no longer than that. What takes long is done in an
+`autocommit_block`, where no time limit counts, by statements that let others read and write meanwhile.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 from alembic import context
 from psycopg2 import errorcodes
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -22,42 +26,84 @@ ADVISORY_LOCK = 6_051_220_107  # must differ from all other advisory locks in th
 LOCK_TIMEOUT = "300ms"
 PAUSE_SECONDS = 1
 ATTEMPTS = 120
+TURN_SECONDS = 0.2
 
 log = structlog.get_logger()
 
 
 def run() -> None:
-    url = context.config.attributes.get("url") or load_settings().migration_url
-    options = {"connect_timeout": 5, "application_name": "kanban-auth migrations"}
-    engine = create_engine(url, poolclass=NullPool, connect_args=options)
-    event.listen(engine, "do_connect", Connector())
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            migrate(engine)
-        except OperationalError as error:
-            if sqlstate(error) != errorcodes.LOCK_NOT_AVAILABLE:
-                raise
-            if attempt == 1:
-                log.warning("migration.waiting", reason=describe(error))
-            time.sleep(PAUSE_SECONDS)
-        else:
-            return
+    engine = connect(context.config.attributes.get("url") or load_settings().migration_url)
+    with alone(engine):
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                migrate(engine)
+            except OperationalError as error:
+                if sqlstate(error) not in {errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED}:
+                    raise
+                if attempt == 1:
+                    log.warning("migration.waiting", reason=describe(error))
+                time.sleep(PAUSE_SECONDS)
+            else:
+                return
     raise SystemExit("The migration gives up: others hold locks on the tables that it changes.")
 
 
+def connect(given: str) -> Engine:
+    """Without the timeouts of the database role, as a migration may take long."""
+    url = make_url(given)
+    arguments = {
+        "connect_timeout": 5,
+        "application_name": "kanban-auth migrations",
+        "options": f"{url.query.get('options', '')} -c statement_timeout=0 -c lock_timeout=0",
+    }
+    engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+    event.listen(engine, "do_connect", Connector())
+    event.listen(engine, "begin", _limit_transaction)
+    return engine
+
+
+@contextmanager
+def alone(engine: Engine) -> Iterator[None]:
+    """Holds a lock in a transaction on a connection of its own, as some statements refuse to run in one.
+
+    Others ask again and again. Who waits for a lock has a snapshot, and CONCURRENTLY waits for snapshots:
+    the two would wait for each other.
+    """
+    ask, key = text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK}
+    with engine.connect() as keeper:
+        if not keeper.scalar(ask, key):
+            log.warning("migration.waiting", reason="another process migrates")
+        while not keeper.scalar(ask, key):
+            keeper.rollback()
+            time.sleep(TURN_SECONDS)
+        keeper.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        yield
+
+
 def migrate(engine: Engine) -> None:
-    """Without the timeouts of the database role: a migration may take long, and waits for another one."""
-    with engine.connect() as connection, connection.begin():
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text("SET LOCAL lock_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-        context.configure(connection=connection, target_metadata=Base.metadata)
-        context.run_migrations()
+    with engine.connect() as connection:
+        context.configure(
+            connection=connection, target_metadata=Base.metadata, transaction_per_migration=True
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+def _limit_transaction(connection: Connection) -> None:
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        return
+    limits = f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
+    connection.connection.cursor().execute(limits)  # through SQLAlchemy it would begin once more
 
 
 if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", target_metadata=Base.metadata, literal_binds=True)
-    context.run_migrations()
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=Base.metadata,
+        literal_binds=True,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
 else:
     run()

@@ -24,6 +24,9 @@ from tests.support import (
     until_blocked,
 )
 
+FIRST = "16977e70efd2"
+REGISTRATION = text("INSERT INTO users (email, hashed_password, created_at) VALUES ('ada', 'x', now())")
+
 
 def test_migrations_go_up_down_and_up_again(make_database: MakeDatabase) -> None:
     url = make_database()
@@ -83,9 +86,7 @@ def test_a_migration_that_waits_for_a_lock_blocks_no_writer(make_database: MakeD
         " SELECT gen_random_uuid(), id, gen_random_uuid(), now(), now() FROM users"
     )
     with watcher.connect() as connection, ThreadPoolExecutor(1) as threads:
-        connection.execute(
-            text("INSERT INTO users (email, hashed_password, created_at) VALUES ('ada', 'x', now())")
-        )
+        connection.execute(REGISTRATION)
         with engine.begin() as long_transaction:
             long_transaction.execute(session)
             migration = threads.submit(command.upgrade, config, "head")
@@ -102,23 +103,45 @@ def test_a_migration_that_waits_for_a_lock_blocks_no_writer(make_database: MakeD
         each.dispose()
 
 
-def test_a_migration_is_not_bound_by_the_timeouts_of_its_role(make_database: MakeDatabase) -> None:
+def test_a_large_index_is_built_beside_registrations_however_long_that_takes(
+    make_database: MakeDatabase,
+) -> None:
     url = make_database()
     limited = make_url(url).update_query_dict({"options": "-c statement_timeout=1s -c lock_timeout=1s"})
     config = alembic_config(limited.render_as_string(hide_password=False))
-    watcher, engine = look_into(url), create_engine(url)
-    longer_than_that = text(
+    command.upgrade(config, FIRST)  # the next one makes indexes of users
+    watcher, engine = look_into(url), create_engine(url, isolation_level="REPEATABLE READ")
+    longer_than_the_role_may = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '1500 ms'"
     )
     with watcher.connect() as connection, ThreadPoolExecutor(1) as threads:
-        with engine.begin() as another:
-            another.execute(text("SELECT pg_advisory_xact_lock(6051220107)"))
+        with engine.begin() as long_transaction:
+            long_transaction.execute(text("SELECT count(*) FROM users"))  # CREATE INDEX waits for its end
             migration = threads.submit(command.upgrade, config, "head")
-            eventually(lambda: connection.scalar(longer_than_that))
+            eventually(lambda: connection.scalar(longer_than_the_role_may))
+
+            connection.execute(REGISTRATION)
+
+            assert not migration.done()
         migration.result()
     for each in (watcher, engine):
         each.dispose()
+
+
+def test_an_index_whose_building_was_interrupted_is_built_anew(make_database: MakeDatabase) -> None:
+    url = make_database()
+    config, watcher = alembic_config(url), look_into(url)
+    the_index = "indexrelid = 'ix_users_role_id'::regclass"
+    command.upgrade(config, FIRST)
+    with watcher.connect() as connection:
+        connection.execute(text("CREATE INDEX ix_users_role_id ON users (role, id)"))
+        connection.execute(text(f"UPDATE pg_index SET indisvalid = false WHERE {the_index}"))
+
+        command.upgrade(config, "head")
+
+        assert connection.scalar(text(f"SELECT indisvalid FROM pg_index WHERE {the_index}"))
+    watcher.dispose()
 
 
 def test_every_constraint_and_index_has_its_name_by_the_convention(database_url: str) -> None:

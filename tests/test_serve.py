@@ -24,9 +24,7 @@ from tests.support import (
     StartProcess,
     browser,
     eventually,
-    look_into,
     reserved_port,
-    until_blocked,
 )
 from tests.support.siblings import Sibling
 
@@ -162,16 +160,15 @@ def test_sigterm_ends_a_migration_that_waits_for_another(
     start_process: StartProcess, make_database: MakeDatabase
 ) -> None:
     url = make_database()
-    engine, watcher = create_engine(url), look_into(url)
+    engine = create_engine(url)
     with engine.begin() as other:
         other.execute(text("SELECT pg_advisory_xact_lock(6051220107)"))
         started = start_process(url)
-        until_blocked(watcher)
+        started.wait_for(lambda: "migration.waiting" in started.output, "waiting")
         started.process.terminate()
 
         assert started.ends() == 128 + signal.SIGTERM  # while the lock is not given up
-    for each in (engine, watcher):
-        each.dispose()
+    engine.dispose()
 
 
 def arrived(started: Started, path: str) -> int:

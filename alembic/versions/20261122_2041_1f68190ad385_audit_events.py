@@ -15,6 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _index_users()
     op.create_table(
         "audit_events",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
@@ -32,17 +33,35 @@ def upgrade() -> None:
     op.create_index("ix_audit_events_at", "audit_events", ["at"], unique=False)
     op.create_index("ix_audit_events_event_id", "audit_events", ["event", "id"], unique=False)
     op.create_index("ix_audit_events_user_id_id", "audit_events", ["user_id", "id"], unique=False)
-    op.create_index(
-        "ix_users_email_pattern",
-        "users",
-        ["email"],
-        unique=False,
-        postgresql_ops={"email": "varchar_pattern_ops"},
-    )
-    op.create_index(
-        "ix_users_id_inactive", "users", ["id"], unique=False, postgresql_where=sa.text("NOT is_active")
-    )
-    op.create_index("ix_users_role_id", "users", ["role", "id"], unique=False)
+
+
+def _index_users() -> None:
+    """With CONCURRENTLY, as a million users take a second, for which nobody could register.
+
+    First of all, and again from the start where it was interrupted: there is no transaction to roll back.
+    """
+    with op.get_context().autocommit_block():
+        for name in ("ix_users_email_pattern", "ix_users_id_inactive", "ix_users_role_id"):
+            op.drop_index(name, table_name="users", if_exists=True, postgresql_concurrently=True)
+        op.create_index(
+            "ix_users_email_pattern",
+            "users",
+            ["email"],
+            if_not_exists=True,
+            postgresql_ops={"email": "varchar_pattern_ops"},
+            postgresql_concurrently=True,
+        )
+        op.create_index(
+            "ix_users_id_inactive",
+            "users",
+            ["id"],
+            if_not_exists=True,
+            postgresql_where=sa.text("NOT is_active"),
+            postgresql_concurrently=True,
+        )
+        op.create_index(
+            "ix_users_role_id", "users", ["role", "id"], if_not_exists=True, postgresql_concurrently=True
+        )
 
 
 def downgrade() -> None:

@@ -20,10 +20,13 @@ _AFTER = (
 
 
 def _replace(reasons: str) -> None:
+    """All rows are read by VALIDATE, which lets others write meanwhile."""
     op.execute(
-        f"ALTER TABLE refresh_tokens DROP CONSTRAINT {_NAME},"
-        f" ADD CONSTRAINT {_NAME} CHECK (revoked_reason IN ({reasons}))"
+        f"ALTER TABLE refresh_tokens DROP CONSTRAINT IF EXISTS {_NAME},"
+        f" ADD CONSTRAINT {_NAME} CHECK (revoked_reason IN ({reasons})) NOT VALID"
     )
+    with op.get_context().autocommit_block():
+        op.execute(f"ALTER TABLE refresh_tokens VALIDATE CONSTRAINT {_NAME}")
 
 
 def upgrade() -> None:
