@@ -22,6 +22,7 @@ LOCK = tomllib.loads((PROJECT / "poetry.lock").read_text(encoding="utf-8"))
 DEPENDENCIES: list[str] = PYPROJECT["project"]["dependencies"]
 EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
 DEV = PYPROJECT["tool"]["poetry"]["group"]["dev"]["dependencies"]
+MANIFESTS = PYPROJECT["tool"]["poetry"]["group"]["manifests"]["dependencies"]
 
 
 def exported(name: str) -> dict[str, tuple[str, set[str]]]:
@@ -53,7 +54,12 @@ def is_wanted(package: dict[str, Any], group: str, extras: Collection[str]) -> b
 
 @pytest.mark.parametrize(
     ("name", "groups", "extras"),
-    [("main.txt", ["main"], []), ("tracing.txt", ["main"], ["tracing"]), ("dev.txt", ["main", "dev"], [])],
+    [
+        ("main.txt", ["main"], []),
+        ("tracing.txt", ["main"], ["tracing"]),
+        ("dev.txt", ["main", "dev"], []),
+        ("manifests.txt", ["manifests"], []),
+    ],
 )
 def test_the_exported_requirements_are_the_lock(name: str, groups: list[str], extras: list[str]) -> None:
     assert exported(name) == locked(*groups, extras=extras)
@@ -97,7 +103,7 @@ def test_every_dependency_has_its_line() -> None:
     documented = set(re.findall(r"(?m)^\| `([a-z0-9-]+)`", text))
     direct = {Requirement(line).name for line in chain(DEPENDENCIES, *EXTRAS.values())}
 
-    assert documented == {*direct, *DEV}
+    assert documented == {*direct, *DEV, *MANIFESTS}
 
 
 @pytest.mark.parametrize(("package", "file"), [("passlib", "passwords.py"), ("jose", "jws.py")])

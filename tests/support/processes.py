@@ -30,11 +30,13 @@ def reserved_port() -> Iterator[int]:
 
 
 class Started:
-    """`python -m app.serve` with these settings alone."""
+    """`python -m app.serve` with these settings alone, of this code or of another release's."""
 
-    def __init__(self, output: Path, port: int, *options: str, **settings: str) -> None:
+    def __init__(
+        self, output: Path, port: int, *options: str, project: Path = PROJECT, **settings: str
+    ) -> None:
         self.base_url = f"http://127.0.0.1:{port}"
-        self._output = output
+        self._output, self._project = output, project
         self._command = [sys.executable, "-m", "app.serve", "--port", str(port), *options]
         self._environment = clean_environment(**settings)
         self.start()
@@ -43,7 +45,7 @@ class Started:
         """Again, too, after its end."""
         with open(self._output, "a", encoding="utf-8") as file:
             self.process = psutil.Popen(
-                self._command, cwd=PROJECT, env=self._environment, stdout=file, stderr=file
+                self._command, cwd=self._project, env=self._environment, stdout=file, stderr=file
             )
 
     @property
@@ -110,7 +112,7 @@ def processes(folder: Path) -> Iterator[StartProcess]:
 
     with ExitStack() as ports:
 
-        def start(database_url: str, *options: str, **settings: str) -> Started:
+        def start(database_url: str, *options: str, project: Path = PROJECT, **settings: str) -> Started:
             defaults = {
                 "DATABASE_URL": database_url,
                 "SECRET_KEY": SECRET_KEY,
@@ -118,7 +120,7 @@ def processes(folder: Path) -> Iterator[StartProcess]:
                 "THROTTLES": "false",
             }
             output, port = folder / f"output{len(started)}", ports.enter_context(reserved_port())
-            started.append(Started(output, port, *options, **(defaults | settings)))
+            started.append(Started(output, port, *options, project=project, **(defaults | settings)))
             return started[-1]
 
         yield start
