@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.telemetry.histograms import HistogramText
+from app.telemetry.histograms import HistogramText, Pair, pairs_in_files, pairs_of
 from app.telemetry.processes import Processes
 from app.telemetry.workers import Worker
 
@@ -17,10 +17,16 @@ _END = b"# EOF\n"
 
 
 class Exposition:
-    """Of one registry or, with a `worker`, the sums over all workers of the server."""
+    """Of this process or, with a `worker`, the sums over all workers of the server.
 
-    def __init__(self, registry: CollectorRegistry, worker: Worker | None) -> None:
+    `registry` has all but the histograms.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, histograms: Iterable[Histogram], worker: Worker | None
+    ) -> None:
         self._worker = worker
+        self._own_histograms = histograms
         self._histograms = HistogramText()
         self._registry = registry
         if worker is not None:
@@ -35,11 +41,13 @@ class Exposition:
         except TypeError:  # a version that is no number
             encode, media_type = choose_encoder("")
         text = encode(self._registry)
-        if self._worker is not None:
-            end = _END if text.endswith(_END) else b""
-            files = (str(file) for file in self._worker.files() if _has_histograms(file.name))
-            text = text.removesuffix(end) + self._histograms.write(files).encode() + end
-        return text, media_type
+        end = _END if text.endswith(_END) else b""
+        return text.removesuffix(end) + self._histograms.write(self._pairs()).encode() + end, media_type
+
+    def _pairs(self) -> Iterable[Pair]:
+        if self._worker is None:
+            return pairs_of(self._own_histograms)
+        return pairs_in_files(str(file) for file in self._worker.files() if _has_histograms(file.name))
 
 
 class _AllWorkers(Collector):

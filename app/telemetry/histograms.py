@@ -1,4 +1,4 @@
-"""The histograms of all workers as text.
+"""The histograms as text, of this process or of all workers.
 
 They are most of what a scrape reads. prometheus-client parses and writes the labels of each sample every
 time, although they never change; done once, a scrape costs an eighth.
@@ -6,16 +6,50 @@ time, although they never change; done once, a scrape costs an eighth.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 
-from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client import Histogram
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.values import MutexValue
 
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
+Pair = tuple[str, float]
+"""The key of a sample, its name and labels in JSON, and its value. A bucket holds what is in no smaller one."""
+
+
+class KeyedValue(MutexValue):
+    """prometheus-client's value of one process, with the key that it would have in the file of a worker."""
+
+    def __init__(self, typ: str, *identity: Any, **rest: Any) -> None:
+        super().__init__(typ, *identity, **rest)  # type: ignore[no-untyped-call] # is untyped
+        self._identity = identity
+
+    @cached_property
+    def key(self) -> str:
+        return str(mmap_key(*self._identity))  # type: ignore[no-untyped-call] # is untyped
+
+
+def pairs_in_files(files: Iterable[str]) -> Iterator[Pair]:
+    """Of the files of several workers."""
+    for file in files:
+        for key, value, *_ in MmapedDict.read_all_values_from_file(file):  # type: ignore[no-untyped-call] # is untyped
+            yield key, value
+
+
+def pairs_of(histograms: Iterable[Histogram]) -> Iterator[Pair]:
+    """Of this process. To `collect` them would take ten times as long."""
+    for histogram in histograms:
+        for child in list(histogram._metrics.values()) if histogram._labelnames else [histogram]:  # noqa: SLF001
+            for value in (*child._buckets, child._sum):  # noqa: SLF001
+                yield value.key, value.get()
+
+
 class _Series(NamedTuple):
-    """Beginnings of lines, and the keys whose values follow. A bucket holds what is in no smaller one."""
+    """Beginnings of lines, and the keys whose values follow."""
 
     buckets: list[tuple[str, str]]
     count_line: str
@@ -33,12 +67,11 @@ class HistogramText:
         self._keys: frozenset[str] = frozenset()
         self._families: list[_Family] = []
 
-    def write(self, files: Iterable[str]) -> str:
-        """Sums over the files, in the part that Prometheus's text format and OpenMetrics have in common."""
+    def write(self, pairs: Iterable[Pair]) -> str:
+        """The sums of each key, in the part that Prometheus's text format and OpenMetrics have in common."""
         totals: defaultdict[str, float] = defaultdict(float)
-        for file in files:
-            for key, value, *_ in MmapedDict.read_all_values_from_file(file):  # type: ignore[no-untyped-call] # is untyped
-                totals[key] += value
+        for key, value in pairs:
+            totals[key] += value
         if totals.keys() != self._keys:
             self._families = _lay_out(totals)
             self._keys = frozenset(totals)
