@@ -19,6 +19,7 @@ TYPE = """((selector, text) => {
     Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(input, text);
     input.dispatchEvent(new Event('input', { bubbles: true }));
 })"""
+BODY = "ui.oas3Selectors.requestBodyValue('/api/v1/token', 'post')"
 AUTHORIZED = "ui.authSelectors.authorized().has('Password')"
 
 
@@ -59,6 +60,25 @@ def test_a_login_in_swagger_ui_survives_a_reload_and_ends_with_its_logout(api: A
     tab.wait_for(f"!{AUTHORIZED}")
     tab.run(f"(async () => {{ for (let i = 0; i < 100 && await {ME} === 200; i++); }})()")
     assert tab.run(ME) == 401
+
+
+def test_the_form_of_a_login_has_fields_to_fill_in(api: Api, tab: Tab) -> None:
+    operation = "document.querySelector('#operations-sessions-create_token')"
+    tab.wait_for(operation)
+    tab.run(f"{operation}.querySelector('button').click()")
+    tab.wait_for(f"{operation}.querySelector('.try-out__btn')")
+    tab.run(f"{operation}.querySelector('.try-out__btn').click()")
+    field = '#operations-sessions-create_token [data-property-name="{}"] input'
+    tab.wait_for(f"document.querySelector('{field.format('password')}')")
+
+    for name, value in (("username", api.new_user()), ("password", PASSWORD)):
+        tab.run(f"{TYPE}('{field.format(name)}', '{value}')")
+        tab.wait_for(f"{BODY}.getIn(['{name}', 'value']) === '{value}'")  # it takes what is typed a bit later
+    tab.run(f"{operation}.querySelector('.execute').click()")
+
+    status = f"{operation}.querySelector('.live-responses-table tbody .response-col_status')"
+    tab.wait_for(status)
+    assert tab.run(f"{status}.innerText").startswith("200")
 
 
 def test_a_refresh_is_not_filled_in_with_a_text_that_is_no_token(tab: Tab) -> None:

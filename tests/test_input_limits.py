@@ -103,7 +103,7 @@ def test_an_email_and_a_password_are_measured_before_they_are_looked_at(
         seen.append(len(text))
         return normalize(form, text)
 
-    monkeypatch.setattr("app.security.emails.validate_email", record_email)
+    monkeypatch.setattr("app.setting_bootstrap.validate_email", record_email)
     monkeypatch.setattr(unicodedata, "normalize", record_text)
     marks = "\u0301\u0327" * 2_500
 

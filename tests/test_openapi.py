@@ -182,17 +182,27 @@ def test_authorize_asks_for_email_and_password(document: dict[str, Any]) -> None
     assert scheme["flows"] == {"password": {"scopes": {}, "tokenUrl": "api/v1/token"}}
 
 
+OTHER_WAYS_IN: dict[str, list[dict[str, list[str]]]] = {
+    "GET /metrics": [{}, {"MetricsToken": []}],  # nobody needs it where METRICS_TOKEN is unset
+    "POST /api/v1/refresh": [{}, {"RefreshCookie": []}],  # or the token is in the body
+    "POST /api/v1/logout": [{"Bearer": []}, {"Password": []}, {"AccessCookie": []}, {"RefreshCookie": []}],
+}
+
+
 def test_who_may_call_is_documented(document: dict[str, Any]) -> None:
     for name, operation in operations(document).items():
         schemes = [scheme for alternative in operation["security"] for scheme in alternative]
-        if name in USER | ADMIN:
+        if name in OTHER_WAYS_IN:
+            assert operation["security"] == OTHER_WAYS_IN[name]
+        elif name in USER | ADMIN:
             assert schemes == ["Bearer", "Password", "AccessCookie"], name
         elif name in PUBLIC:
             assert operation["security"] == [], name
     schemes = document["components"]["securitySchemes"]
     assert (schemes["Bearer"]["type"], schemes["Bearer"]["scheme"]) == ("http", "bearer")
-    cookie = schemes["AccessCookie"]
-    assert (cookie["type"], cookie["in"], cookie["name"]) == ("apiKey", "cookie", "access_token")
+    for scheme, cookie in (("AccessCookie", "access_token"), ("RefreshCookie", "refresh_token")):
+        found = schemes[scheme]
+        assert (found["type"], found["in"], found["name"]) == ("apiKey", "cookie", cookie)
     assert all(re.fullmatch(r"[\w.-]+", name) for name in schemes)
 
 
@@ -201,7 +211,32 @@ def test_the_cookie_has_the_name_that_the_settings_give_it(start_service: MakeSe
     without = start_service(auth_cookies=False).http.get("/openapi.json").json()
 
     assert named["components"]["securitySchemes"]["AccessCookie"]["name"] == "__Host-access_token"
+    assert named["components"]["securitySchemes"]["RefreshCookie"]["name"] == "__Host-refresh_token"
     assert "AccessCookie" not in json.dumps(without)
+    assert "RefreshCookie" not in json.dumps(without)
+
+
+def test_a_scrape_needs_a_token_where_there_is_one(start_service: MakeService) -> None:
+    document = start_service(metrics_token="a token of the scraper's own").http.get("/openapi.json").json()
+
+    assert document["paths"]["/metrics"]["get"]["security"] == [{"MetricsToken": []}]
+    scheme = document["components"]["securitySchemes"]["MetricsToken"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+
+
+def test_the_forms_that_are_taken_are_documented(document: dict[str, Any]) -> None:
+    """Each as one object: Swagger UI has fields for it, which it has not for one of several."""
+    contents = {
+        name: {media: content["schema"]["$ref"].split("/")[-1] for media, content in body["content"].items()}
+        for name, operation in operations(document).items()
+        if name in ("POST /api/v1/token", "POST /api/v1/refresh", "POST /api/v1/logout")
+        for body in [operation["requestBody"]]
+    }
+
+    form = "application/x-www-form-urlencoded"
+    assert contents.pop("POST /api/v1/token") == {form: "LoginForm"}
+    for content in contents.values():
+        assert content == {"application/json": "RefreshRequest", form: "RefreshForm"}
 
 
 def test_headers_are_documented_as_they_are_written(document: dict[str, Any]) -> None:

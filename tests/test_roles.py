@@ -134,7 +134,7 @@ def test_the_role_of_the_service_imports_users_with_their_ids(roles: Roles, tmp_
 
     result = run_command(roles.app, "users", "import", str(tmp_path / "users.csv"))
 
-    assert (result.returncode, result.stdout) == (0, "1 users imported, 0 rows skipped.\n"), result.stderr
+    assert (result.returncode, result.stdout) == (0, "1 user imported, 0 rows skipped.\n"), result.stderr
 
 
 def test_the_start_migrates_as_the_owner_and_serves_as_the_role_of_the_service(

@@ -9,14 +9,17 @@ from app.errors import NotAuthenticated
 from app.http.bodies import json_body, utf8_form, validated
 from app.http.cookies import REFRESH_COOKIE
 from app.http.dependencies import cookies_of
-from app.http.openapi import one_body_of
+from app.http.openapi import REFRESH_COOKIE_SCHEME, one_body_of
 from app.http.routing import hear_when_client_leaves
 from app.schemas.sessions import LoginForm, RefreshForm, RefreshRequest
 
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
-GRANT_BODY: Final = one_body_of({_FORMS[0]: [LoginForm, RefreshForm]}, required=True)
-REFRESH_BODY: Final = one_body_of({"application/json": [RefreshRequest]})
+# Not RefreshForm too, which `/refresh` documents: for one of several forms, Swagger UI has no fields.
+GRANT_BODY: Final = one_body_of({_FORMS[0]: LoginForm}, required=True)
+REFRESH_BODY: Final = one_body_of({"application/json": RefreshRequest, _FORMS[0]: RefreshForm}) | {
+    "security": [REFRESH_COOKIE_SCHEME]
+}
 
 
 async def _grant(request: Request) -> LoginForm | RefreshForm:
@@ -50,9 +53,8 @@ class SentRefreshToken:
                 return cls(None, is_missing=bool(fields))
             return cls(validated(RefreshForm.model_validate, fields, "body").refresh_token.get_secret_value())
         body = await json_body(request, RefreshRequest)
-        if body is None or body.refresh_token is None:
-            return cls(None, is_missing=body is not None)
-        return cls(body.refresh_token.get_secret_value())
+        token = body.refresh_token.get_secret_value() if body and body.refresh_token else None
+        return cls(token or None, is_missing=body is not None and not token)
 
     def or_cookie(self, request: Request) -> str | None:
         """Raises CrossSiteRequest."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from app.config import Settings
 from app.errors import HeadersTooLarge, RequestTimeout
-from app.http.cookies import ACCESS_COOKIE
+from app.http.cookies import ACCESS_COOKIE, REFRESH_COOKIE
 from app.schemas.errors import Problem, responses, status_of
 from app.schemas.sessions import LoginForm, RefreshForm, RefreshRequest
 
@@ -38,6 +38,8 @@ INFORMATION: Final[dict[str, Any]] = {
 SET_COOKIE: Final[dict[str, Any]] = {
     "Set-Cookie": {"description": "One for each cookie, unless they are off.", "schema": {"type": "string"}}
 }
+REFRESH_COOKIE_SCHEME: Final[dict[str, list[str]]] = {"RefreshCookie": []}
+METRICS_SCHEME: Final[dict[str, list[str]]] = {"MetricsToken": []}
 NEW_PASSWORDS: Final = (
     ("NewUser", "password"),
     ("AdminNewUser", "password"),
@@ -48,17 +50,15 @@ _OF_BODIES: Final[tuple[type[BaseModel], ...]] = (LoginForm, RefreshForm, Refres
 _UNUSED: Final = ("HTTPValidationError", "ValidationError")
 
 
-def one_body_of(forms: dict[str, list[type[BaseModel]]], *, required: bool = False) -> dict[str, Any]:
-    """`openapi_extra` of an endpoint that reads its body itself: by media type, what it may be."""
-    content: dict[str, Any] = {media: {"schema": _one_of(models)} for media, models in forms.items()}
+def one_body_of(forms: dict[str, type[BaseModel]], *, required: bool = False) -> dict[str, Any]:
+    """`openapi_extra` of an endpoint that reads its body itself: by media type, what it is."""
+    content: dict[str, Any] = {
+        media: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+        for media, model in forms.items()
+    }
     if not required:  # or Swagger UI would fill in a text for every field
         content["application/json"]["example"] = {}
     return {"requestBody": {"content": content, "required": required}}
-
-
-def _one_of(models: list[type[BaseModel]]) -> dict[str, Any]:
-    references = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
-    return references[0] if len(references) == 1 else {"oneOf": references}
 
 
 def correct_openapi(app: FastAPI, settings: Settings) -> None:
@@ -101,20 +101,32 @@ _BEFORE_ROUTING: Final = (RequestTimeout, HeadersTooLarge)
 
 
 def _security(operation: dict[str, Any], settings: Settings) -> list[dict[str, list[str]]]:
-    """Empty where anybody may call."""
+    """Empty where anybody may call; an empty one among others where those are one way of several."""
     needed: list[dict[str, list[str]]] = operation.get("security", [])
-    if {"Password": []} not in needed:
-        return needed
-    cookies: list[dict[str, list[str]]] = [{"AccessCookie": []}] if settings.auth_cookies else []
-    return [{"Bearer": []}, {"Password": []}, *cookies]
+    refresh = [REFRESH_COOKIE_SCHEME] if settings.auth_cookies and REFRESH_COOKIE_SCHEME in needed else []
+    if {"Password": []} in needed:
+        access: list[dict[str, list[str]]] = [{"AccessCookie": []}] if settings.auth_cookies else []
+        return [{"Bearer": []}, {"Password": []}, *access, *refresh]
+    if REFRESH_COOKIE_SCHEME in needed:
+        return [{}, *refresh] if refresh else []
+    is_open = METRICS_SCHEME in needed and settings.metrics_token is None
+    return [{}, *needed] if is_open else needed
 
 
 def _schemes(settings: Settings) -> dict[str, Any]:
     bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token."}
     if not settings.auth_cookies:
         return {"Bearer": bearer}
-    cookie = {"type": "apiKey", "in": "cookie", "description": "What browsers send; a Bearer token wins."}
-    return {"Bearer": bearer, "AccessCookie": {**cookie, "name": settings.cookie_prefix + ACCESS_COOKIE}}
+    cookie = {"type": "apiKey", "in": "cookie"}
+    access = {
+        "name": settings.cookie_prefix + ACCESS_COOKIE,
+        "description": "A Bearer token wins.",
+    }
+    refresh = {
+        "name": settings.cookie_prefix + REFRESH_COOKIE,
+        "description": "A token in the body wins.",
+    }
+    return {"Bearer": bearer, "AccessCookie": cookie | access, "RefreshCookie": cookie | refresh}
 
 
 def _make_plain(schema: dict[str, Any]) -> None:

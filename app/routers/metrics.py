@@ -2,6 +2,8 @@ import gzip
 import hmac
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 from prometheus_client.exposition import gzip_accepted
 from starlette.concurrency import run_in_threadpool
 
@@ -14,25 +16,28 @@ from app.models.service_tokens import Scope
 from app.schemas.errors import responses
 from app.telemetry.metrics import Metrics
 
-_metrics_token = ServiceTokenRequired(Scope.METRICS)
+
+class _MetricsReader(SecurityBase):
+    scheme_name = "MetricsToken"
+    model = HTTPBearer(description="METRICS_TOKEN if it is set, or a service token for `metrics`.")
+
+    _by_service_token = ServiceTokenRequired(Scope.METRICS)
+
+    async def __call__(self, request: Request) -> None:
+        """Raises NotAuthenticated, InvalidToken, Forbidden, DatabaseUnavailable."""
+        expected = container_of(request).settings.metrics_token
+        if expected is None:
+            return
+        token = bearer_of(request)
+        if not hmac.compare_digest(token.encode("latin-1"), expected.get_secret_value().encode()):
+            await self._by_service_token(request)
 
 
-async def _metrics_reader(request: Request) -> None:
-    """If METRICS_TOKEN is set: this token, or a service token with the scope.
-
-    Raises NotAuthenticated, InvalidToken, Forbidden, DatabaseUnavailable.
-    """
-    expected = container_of(request).settings.metrics_token
-    if expected is None:
-        return
-    if not (token := bearer_of(request)):
-        raise NotAuthenticated
-    if hmac.compare_digest(token.encode("latin-1"), expected.get_secret_value().encode()):
-        return
-    await _metrics_token(request)
-
-
-router = APIRouter(tags=["operations"], route_class=LimitedRoute, dependencies=[Depends(_metrics_reader)])
+router = APIRouter(
+    tags=["operations"],
+    route_class=LimitedRoute,
+    dependencies=[Depends(_MetricsReader())],
+)
 
 _FAST = 3  # half the time of 9, for a tenth more bytes
 _EXAMPLE = 'app_user_logins_total{method="password"} 7.0\n'

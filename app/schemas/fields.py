@@ -27,6 +27,13 @@ def _short_enough(value: object) -> object:
     return value
 
 
+def text_or_nothing(value: object) -> object:
+    """Before a union is looked at, whose error would name its members to whoever reads it."""
+    if value is not None and not isinstance(value, str | SecretStr):
+        raise PydanticKnownError("string_type")
+    return value
+
+
 def _without_controls(value: str) -> str:
     if any(unicodedata.category(character) in _CONTROLS for character in value):
         raise ValueError("control characters and line breaks are not possible")

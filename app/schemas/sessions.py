@@ -3,11 +3,11 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, IPvAnyAddress, SecretStr
+from pydantic import BaseModel, BeforeValidator, Field, IPvAnyAddress, SecretStr
 from pydantic.json_schema import SkipJsonSchema
 
 from app.models.sessions import RevocationReason
-from app.schemas.fields import Answer, Password, Text
+from app.schemas.fields import Answer, Password, Text, text_or_nothing
 from app.security.emails import MAX_EMAIL_LENGTH
 
 # Client generators use this name from the OpenAPI document.
@@ -33,7 +33,7 @@ class RefreshForm(BaseModel):
 
 
 class RefreshRequest(BaseModel):
-    refresh_token: SecretStr | SkipJsonSchema[None] = Field(
+    refresh_token: Annotated[SecretStr | SkipJsonSchema[None], BeforeValidator(text_or_nothing)] = Field(
         default_factory=lambda: None, description="Left out by clients that use cookies."
     )
 

@@ -1,12 +1,20 @@
 from datetime import datetime
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    model_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from app.models.users import Role
-from app.schemas.fields import Answer, Password
+from app.schemas.fields import Answer, Password, text_or_nothing
 from app.security.emails import MAX_EMAIL_LENGTH, normalize_email, normalize_public_email
 
 _EMAIL: Final = Field(
@@ -26,7 +34,7 @@ class NewUser(BaseModel):
 
 class AdminNewUser(BaseModel):
     email: Email
-    password: Password | SkipJsonSchema[None] = Field(
+    password: Annotated[Password | SkipJsonSchema[None], BeforeValidator(text_or_nothing)] = Field(
         default=None, description="Any Unicode, 1024 bytes at most; never trimmed. Left out with `invite`."
     )
     invite: StrictBool = Field(

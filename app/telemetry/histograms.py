@@ -18,7 +18,7 @@ _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 Pair = tuple[str, float]
-"""The key of a sample, its name and labels in JSON, and its value. A bucket holds what is in no smaller one."""
+"""The key of a sample, its name and labels in JSON; its value. A bucket holds what is in no smaller one."""
 
 
 class KeyedValue(MutexValue):
@@ -30,7 +30,7 @@ class KeyedValue(MutexValue):
 
     @cached_property
     def key(self) -> str:
-        return str(mmap_key(*self._identity))  # type: ignore[no-untyped-call] # is untyped
+        return str(mmap_key(*self._identity))
 
 
 def pairs_in_files(files: Iterable[str]) -> Iterator[Pair]:
@@ -43,7 +43,8 @@ def pairs_in_files(files: Iterable[str]) -> Iterator[Pair]:
 def pairs_of(histograms: Iterable[Histogram]) -> Iterator[Pair]:
     """Of this process. To `collect` them would take ten times as long."""
     for histogram in histograms:
-        for child in list(histogram._metrics.values()) if histogram._labelnames else [histogram]:  # noqa: SLF001
+        children: list[Any] = list(histogram._metrics.values()) if histogram._labelnames else [histogram]  # noqa: SLF001
+        for child in children:
             for value in (*child._buckets, child._sum):  # noqa: SLF001
                 yield value.key, value.get()
 
