@@ -1,10 +1,15 @@
 """The trail: written with what it tells of, read by administrators alone."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
+from app.container import Container
+from app.database.transactions import Rows
+from app.services.operations.audit import AuditFilter
 from tests.support import (
     PASSWORD,
     Api,
@@ -15,9 +20,11 @@ from tests.support import (
     bearer,
     browser,
     error_of,
+    make_settings,
     new_email,
 )
 from tests.support.accounts import Admin, register
+from tests.support.blocks import blocks_read
 
 AUDIT = "/api/v1/admin/audit"
 Event = dict[str, Any]
@@ -266,6 +273,52 @@ def test_refused_administration_is_recorded_before_it_is_answered(
     assert trail(lone_admin, event="admin.refused") == []
     assert error_of(lone_admin.api.http.get(AUDIT, headers=user)) == (403, "forbidden")
     assert len(trail(lone_admin, event="admin.refused")) == 1
+
+
+def add_events(engine: Engine, now: datetime, minutes: Sequence[int]) -> None:
+    """Each so many minutes before `now`, in the order of their ids."""
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO audit_events (at, event, details)"
+                " SELECT :now - ago * interval '1 minute', 'login.failed', '{}'"
+                " FROM unnest(CAST(:minutes AS int[])) WITH ORDINALITY AS given (ago, place) ORDER BY place"
+            ),
+            {"now": now, "minutes": list(minutes)},
+        )
+        connection.execute(text("ANALYZE"))
+
+
+def test_a_page_of_long_ago_is_found_without_reading_what_came_after(
+    fresh_database_url: str, fresh_database: Engine
+) -> None:
+    container, now = Container(make_settings(database_url=fresh_database_url)), datetime.now(UTC)
+    add_events(fresh_database, now, range(20_000 * 60, 0, -60))
+    since, until = now - timedelta(hours=19_000, minutes=1), now - timedelta(hours=18_995)
+    pages: list[Rows] = []
+
+    def read() -> None:
+        pages.append(container.audit.list(AuditFilter(until=until), before=None, limit=10))
+        pages.append(container.audit.list(AuditFilter(since=since, until=until), before=None, limit=10))
+
+    assert blocks_read(fresh_database, container, read) < 20
+    assert [len(page) for page in pages] == [10, 5]
+
+
+def test_events_whose_times_disagree_with_their_ids_are_found(
+    fresh_database_url: str, fresh_database: Engine
+) -> None:
+    container, now = Container(make_settings(database_url=fresh_database_url)), datetime.now(UTC)
+    add_events(fresh_database, now, [200, 90, 140, 101, 150, 98])  # replicas whose clocks are apart
+
+    def found(since: datetime | None = None, until: datetime | None = None) -> list[int]:
+        page = container.audit.list(AuditFilter(since=since, until=until), before=None, limit=10)
+        return [round((now - event.at).total_seconds() / 60) for event in page]
+
+    assert found() == [98, 150, 101, 140, 90, 200]
+    assert found(until=now - timedelta(minutes=100)) == [150, 101, 140, 200]
+    assert found(since=now - timedelta(minutes=100)) == [98, 90]
+    container.close()
 
 
 def test_audit_events_are_forgotten_after_their_retention(

@@ -174,6 +174,7 @@ def test_every_constraint_and_index_has_its_name_by_the_convention(database_url:
         "ix_users_id_inactive",
         "pk_audit_events",
         "ix_audit_events_at",
+        "ix_audit_events_unerased",
         "pk_sweeps",
         "ix_audit_events_actor_id_id",
         "ix_audit_events_event_id",

@@ -8,7 +8,8 @@ from sqlalchemy import Engine, TextClause, text
 
 from app.container import Container
 from app.services.operations import cleanup, sweeping
-from tests.support import MakeDatabase, MovableClock, eventually, look_into, make_settings
+from tests.support import MakeDatabase, MovableClock, look_into, make_settings
+from tests.support.blocks import blocks_read
 
 INTERVAL = 60
 _SESSIONS = text(
@@ -41,13 +42,7 @@ _MAILS = text(
     " (id, kind, recipient, subject, created_at, next_attempt_at, attempts, state, finished_at)"
     " SELECT gen_random_uuid(), 'x', 'x', 'x', :now, :now, 1, 'sent', :now FROM generate_series(1, :number)"
 )
-_ALL = (_SESSIONS, _TOKENS, _THROTTLES, _FAILURES, _REVOCATIONS, _MAILS)
-_BLOCKS = text("SELECT sum(heap_blks_read + heap_blks_hit) FROM pg_statio_user_tables")
-_OTHERS = text(
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    " AND backend_type = 'client backend'"
-)
-
+_ALL = (_SESSIONS, _TOKENS, _THROTTLES, _FAILURES, _EVENTS, _REVOCATIONS, _MAILS)
 _USER = text(
     "INSERT INTO users (id, email, created_at) OVERRIDING SYSTEM VALUE VALUES (1, 'ada', now())"
     " ON CONFLICT DO NOTHING"
@@ -96,17 +91,6 @@ def live(worker: Container) -> float:
     return float(worker.metrics.sessions.live._value.get())
 
 
-def blocks_read(engine: Engine, clock: MovableClock) -> int:
-    """By one sweep. A connection says what it has read when it ends, at the latest."""
-    with engine.connect() as connection:
-        before = connection.execute(_BLOCKS).scalar_one()
-        worker = make_worker(engine.url.render_as_string(hide_password=False), clock)
-        assert worker.cleanup.sweep() == (0, 0)
-        worker.close()
-        eventually(lambda: connection.execute(_OTHERS).scalar_one() == 0)
-        return int(connection.execute(_BLOCKS).scalar_one() - before)
-
-
 def test_a_sweep_reads_no_more_where_four_times_as_much_is_not_due(
     make_database: MakeDatabase, clock: MovableClock
 ) -> None:
@@ -115,7 +99,8 @@ def test_a_sweep_reads_no_more_where_four_times_as_much_is_not_due(
         engine = look_into(make_database(migrated=True))
         for statement in _ALL:
             fill(engine, statement, number, clock)
-        blocks.append(blocks_read(engine, clock))
+        worker = make_worker(engine.url.render_as_string(hide_password=False), clock)
+        blocks.append(blocks_read(engine, worker, worker.cleanup.sweep))
         engine.dispose()
 
     assert blocks[1] < 1.5 * blocks[0]

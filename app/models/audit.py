@@ -2,7 +2,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Identity, Index, String
+from sqlalchemy import BigInteger, DateTime, Identity, Index, String, text
 from sqlalchemy.dialects.postgresql import INET, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -48,6 +48,11 @@ class AuditEvent(Base):
         Index("ix_audit_events_actor_id_id", "actor_id", "id"),
         Index("ix_audit_events_event_id", "event", "id"),
         Index("ix_audit_events_at", "at"),
+        Index(
+            "ix_audit_events_unerased",
+            "id",
+            postgresql_where=text("event = 'user.deleted' AND NOT details @> '{\"addresses_erased\": true}'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)

@@ -1,17 +1,21 @@
 """The audit trail: who did what to whom, written in the same transaction as the change."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, func, insert, select
 
 from app.clock import Clock
 from app.database.transactions import Database, Executor, Rows
 from app.models import AuditEvent
 from app.models.audit import AuditEventName
 from app.telemetry.logs import REQUEST_ID
+
+DISORDER: Final = timedelta(hours=1)
+"""By how much clocks and transactions may let the order of times differ from that of ids."""
+MAX_ID: Final = 2**63 - 1
 
 _INSERT: Final = insert(AuditEvent)
 
@@ -100,7 +104,22 @@ class AuditService:
         if filters.event is not None:
             statement = statement.where(AuditEvent.event == filters.event)
         if filters.since is not None:
-            statement = statement.where(AuditEvent.at >= filters.since)
+            statement = statement.where(AuditEvent.at >= filters.since, _not_long_before(filters.since))
         if filters.until is not None:
-            statement = statement.where(AuditEvent.at < filters.until)
+            statement = statement.where(AuditEvent.at < filters.until, _not_long_after(filters.until))
         return self.db.execute(statement)
+
+
+# Ids go with the time, which PostgreSQL does not know: it would look at all that is newer, one by one.
+def _not_long_before(moment: datetime) -> ColumnElement[bool]:
+    older = select(AuditEvent.id).where(AuditEvent.at < moment - DISORDER).order_by(AuditEvent.at.desc())
+    return AuditEvent.id > func.coalesce(_first(older), 0)
+
+
+def _not_long_after(moment: datetime) -> ColumnElement[bool]:
+    newer = select(AuditEvent.id).where(AuditEvent.at > moment + DISORDER).order_by(AuditEvent.at)
+    return AuditEvent.id < func.coalesce(_first(newer), MAX_ID)
+
+
+def _first(ids: Select[int]) -> ScalarSelect[int]:
+    return ids.limit(1).correlate(None).scalar_subquery()
