@@ -14,7 +14,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check coverage lint types imports format docker-test clients-test bench bench-siblings bench-mail bench-migrations attack openapi migration requirements clean
+.PHONY: help install run test test-fast test-repeat check coverage lint types imports format docker-test clients-test manifests prometheus-rule bench bench-siblings bench-mail bench-migrations attack openapi migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +38,7 @@ test-fast: install ## the tests that start no program of their own
 test-repeat: install ## the whole suite N times, to the first red run: make test-repeat N=10
 	@$(BIN)/python -m tests.repeat $(N) $(PARALLEL)
 
-check: lint types imports clients-test test ## all that CI runs: lint, types, import contracts, all tests
+check: lint types imports manifests clients-test test ## all that CI runs: lint, types, import contracts, all tests
 
 coverage: install ## the tests with branch coverage; the tracer of greenlets is slow, and can come to a halt
 	@$(BIN)/python -m pytest $(PARALLEL) --cov
@@ -71,6 +71,15 @@ clients-test: install ## the clients, also generated ones: tests, types; TypeScr
 				&& .venv/bin/python -m pip install --quiet -r requirements.txt && touch .venv/installed; }; } \
 			&& cd ../.. && $(BIN)/python -m pytest --quiet tests/generated_clients.py; \
 	else echo "There is no Node.js 20.19 or newer here: generated clients are left out."; fi
+
+manifests: install ## deploy/kubernetes against the schemas of Kubernetes, where there is kubectl
+	@[ .venv/manifests/installed -nt requirements/manifests.txt ] || { rm -rf .venv/manifests && $(BIN)/python -m pip \
+		install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes --target .venv/manifests \
+		--requirement requirements/manifests.txt && touch .venv/manifests/installed; }
+	@PYTHONPATH=.venv/manifests $(BIN)/python -m tests.manifests
+
+prometheus-rule: install ## write the alerts of deploy/kubernetes from those of deploy/prometheus
+	@$(BIN)/python -m tests.manifests --write-alerts
 
 docker-test: install ## build the images and try the stack, where there is a Docker engine (minutes)
 	@$(BIN)/python -m pytest tests/docker_checks.py -v -rs -s

@@ -1,6 +1,7 @@
 """Production entry point: waits for the database, migrates it, then replaces this process with the server.
 
 python -m app.serve [UVICORN_OPTIONS...]
+python -m app.serve --migrate-only
 """
 
 import os
@@ -30,6 +31,7 @@ from app.telemetry.logs import configure_logging
 
 # For requests in flight, after DRAIN_SECONDS. Orchestrators send SIGKILL 10 s after SIGTERM.
 GRACE_SECONDS: Final = 8
+MIGRATE_ONLY: Final = "--migrate-only"
 _LOG_CONFIG: Final = Path(__file__).with_name("uvicorn.json")
 
 log = structlog.get_logger()
@@ -46,10 +48,12 @@ def main(options: list[str]) -> NoReturn:
     check_overrides(settings.mail_templates)  # here too: a worker that fails is started again and again
     if settings.web_concurrency > 1:
         workers.join().leave()  # checks the shared folder before any worker starts
-    if settings.run_migrations:
+    if settings.run_migrations or MIGRATE_ONLY in options:
         database = _wait_for_database(settings)
         _migrate(HealthService(database, known_revisions()))
         database.engine.dispose()
+    if MIGRATE_ONLY in options:
+        sys.exit()
     raise_file_limit(settings.max_connections)
     os.environ["LOG_FORMAT"] = "json" if settings.json_logs else "text"
     os.environ["WEB_CONCURRENCY"] = str(settings.web_concurrency)

@@ -156,6 +156,31 @@ def test_sigterm_ends_the_wait_for_a_database(start_process: StartProcess, own_s
     assert started.ends() == 128 + signal.SIGTERM
 
 
+def test_a_replica_is_ready_once_somebody_else_has_migrated_and_needs_no_restart(
+    start_process: StartProcess, make_database: MakeDatabase
+) -> None:
+    """Kubernetes starts both at once: docs/kubernetes.md."""
+    url = make_database()
+    started = start_process(url, RUN_MIGRATIONS="false")
+    started.wait_for(lambda: started.answers(LIVE) == 200, "alive")
+    assert started.answers(HEALTH) == 503
+
+    assert start_process(url, "--migrate-only", RUN_MIGRATIONS="false").ends() == 0
+
+    assert started.serves().register().status_code == 201
+
+
+def test_a_migration_of_an_older_release_leaves_a_newer_schema_as_it_is(
+    start_process: StartProcess, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    with fresh_database.connect() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'of tomorrow'"))
+    migration = start_process(fresh_database_url, "--migrate-only")
+
+    assert migration.ends() == 0
+    assert "migration.skipped" in migration.output
+
+
 def test_sigterm_ends_a_migration_that_waits_for_another(
     start_process: StartProcess, make_database: MakeDatabase
 ) -> None:
