@@ -9,17 +9,16 @@ from app.errors import NotAuthenticated
 from app.http.bodies import json_body, utf8_form, validated
 from app.http.cookies import REFRESH_COOKIE
 from app.http.dependencies import cookies_of
-from app.http.openapi import REFRESH_COOKIE_SCHEME, one_body_of
+from app.http.openapi import one_body_of
 from app.http.routing import hear_when_client_leaves
 from app.schemas.sessions import LoginForm, RefreshForm, RefreshRequest
 
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
-# Not RefreshForm too, which `/refresh` documents: for one of several forms, Swagger UI has no fields.
+# The forms of RFC 6749 §6 are taken too, and described in words: for one of several forms Swagger UI has no
+# fields, and for one of several media types orval's clients send none.
 GRANT_BODY: Final = one_body_of({_FORMS[0]: LoginForm}, required=True)
-REFRESH_BODY: Final = one_body_of({"application/json": RefreshRequest, _FORMS[0]: RefreshForm}) | {
-    "security": [REFRESH_COOKIE_SCHEME]
-}
+REFRESH_BODY: Final = one_body_of({"application/json": RefreshRequest})
 
 
 async def _grant(request: Request) -> LoginForm | RefreshForm:

@@ -9,7 +9,7 @@ from app.config import Settings
 from app.errors import HeadersTooLarge, RequestTimeout
 from app.http.cookies import ACCESS_COOKIE, REFRESH_COOKIE
 from app.schemas.errors import Problem, responses, status_of
-from app.schemas.sessions import LoginForm, RefreshForm, RefreshRequest
+from app.schemas.sessions import LoginForm, RefreshRequest
 
 DESCRIPTION: Final = """
 Accounts, sessions and tokens of the Kanban app.
@@ -46,7 +46,7 @@ NEW_PASSWORDS: Final = (
     ("PasswordChange", "new_password"),
     ("PasswordReset", "new_password"),
 )
-_OF_BODIES: Final[tuple[type[BaseModel], ...]] = (LoginForm, RefreshForm, RefreshRequest, Problem)
+_OF_BODIES: Final[tuple[type[BaseModel], ...]] = (LoginForm, RefreshRequest, Problem)
 _UNUSED: Final = ("HTTPValidationError", "ValidationError")
 
 
@@ -103,12 +103,11 @@ _BEFORE_ROUTING: Final = (RequestTimeout, HeadersTooLarge)
 def _security(operation: dict[str, Any], settings: Settings) -> list[dict[str, list[str]]]:
     """Empty where anybody may call; an empty one among others where those are one way of several."""
     needed: list[dict[str, list[str]]] = operation.get("security", [])
-    refresh = [REFRESH_COOKIE_SCHEME] if settings.auth_cookies and REFRESH_COOKIE_SCHEME in needed else []
     if {"Password": []} in needed:
-        access: list[dict[str, list[str]]] = [{"AccessCookie": []}] if settings.auth_cookies else []
-        return [{"Bearer": []}, {"Password": []}, *access, *refresh]
-    if REFRESH_COOKIE_SCHEME in needed:
-        return [{}, *refresh] if refresh else []
+        cookies: list[dict[str, list[str]]] = [{"AccessCookie": []}]
+        if REFRESH_COOKIE_SCHEME in needed:
+            cookies.append(REFRESH_COOKIE_SCHEME)
+        return [{"Bearer": []}, {"Password": []}, *(cookies if settings.auth_cookies else [])]
     is_open = METRICS_SCHEME in needed and settings.metrics_token is None
     return [{}, *needed] if is_open else needed
 

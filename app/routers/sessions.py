@@ -33,7 +33,7 @@ from app.http.dependencies import (
     cookies_of,
 )
 from app.http.grants import GRANT_BODY, REFRESH_BODY, Grant, PresentedRefreshToken
-from app.http.openapi import SET_COOKIE
+from app.http.openapi import REFRESH_COOKIE_SCHEME, SET_COOKIE
 from app.http.routing import Route
 from app.http.token_response import token_response
 from app.schemas.errors import responses
@@ -132,7 +132,8 @@ def refresh_token(
 ) -> Response:
     """Exchanges a refresh token for a new pair. Each refresh token can be used once.
 
-    A form as in RFC 6749 §6 (`grant_type=refresh_token`) is taken as well.
+    Without one in the body, the cookie is taken. A form as in RFC 6749 §6 is taken as well: its fields are
+    `grant_type=refresh_token` and `refresh_token`.
     """
     return token_response(rotation.refresh(token, idempotency_key, client), cookies)
 
@@ -162,7 +163,7 @@ router.add_api_route(
     status_code=204,
     summary="Log out",
     route_class_override=ClearsCookies,
-    openapi_extra=REFRESH_BODY,
+    openapi_extra=REFRESH_BODY | {"security": [REFRESH_COOKIE_SCHEME]},
     responses={
         204: {"headers": SET_COOKIE},
         **responses(
