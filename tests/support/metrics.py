@@ -1,5 +1,6 @@
 """What `/metrics` says."""
 
+import re
 from contextlib import suppress
 
 import httpx
@@ -10,7 +11,7 @@ from tests.support.api import Api
 from tests.support.processes import Started
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-_POOLS = ("app_database_pool_size", ())
+_POOLS = re.compile(r"(?m)^app_database_pool_size (.+)$")
 
 
 def samples(exposition: str) -> Samples:
@@ -40,7 +41,8 @@ def requests(scraped: Samples, route: str) -> float:
 def workers_counted(started: Started) -> float | None:
     """None where nobody answered: a worker that goes away cuts off whom it had not accepted yet."""
     with suppress(httpx.TransportError):
-        return scrape(started)[_POOLS] / POOL_SIZE
+        (size,) = _POOLS.findall(started.get("/metrics").text)
+        return float(size) / POOL_SIZE
     return None
 
 

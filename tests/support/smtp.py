@@ -45,8 +45,8 @@ class SmtpServer:
         """`login` ends with an @."""
         return f"smtp://{login}127.0.0.1:{self.port}?{options}"
 
-    @property
     def messages(self) -> list[EmailMessage]:
+        """No property, as aiosmtpd reads all attributes of its handler at each connection."""
         return [self._parse(envelope) for envelope in list(self.envelopes)]
 
     def to(self, recipient: str) -> list[EmailMessage]:

@@ -29,11 +29,15 @@ class MovableClock:
 
 
 def eventually(condition: Callable[[], T], what: Callable[[], object] = lambda: "") -> T:
-    """Wait until it is true, and give what it gave; `what` is said where it never is."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Wait until it is true, and give what it gave; `what` is said where it never is.
+
+    It looks less often the longer it takes, as looking takes time from those it waits for.
+    """
+    deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.01
     while not (found := condition()):
         assert time.monotonic() < deadline, f"never came: {what()}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.15)
     return found
 
 
