@@ -60,8 +60,8 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, as some tests wait for what takes its time."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are cores, as many tests wait for what takes its time."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
