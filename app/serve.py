@@ -46,14 +46,13 @@ def main(options: list[str]) -> NoReturn:
     if foreign := foreign_settings(settings):
         log.warning("settings.foreign", ours=foreign)
     check_overrides(settings.mail_templates)  # here too: a worker that fails is started again and again
+    if MIGRATE_ONLY in options:
+        _migrate(settings)
+        sys.exit()
     if settings.web_concurrency > 1:
         workers.join().leave()  # checks the shared folder before any worker starts
-    if settings.run_migrations or MIGRATE_ONLY in options:
-        database = _wait_for_database(settings)
-        _migrate(HealthService(database, known_revisions()))
-        database.engine.dispose()
-    if MIGRATE_ONLY in options:
-        sys.exit()
+    if settings.run_migrations:
+        _migrate(settings)
     raise_file_limit(settings.max_connections)
     os.environ["LOG_FORMAT"] = "json" if settings.json_logs else "text"
     os.environ["WEB_CONCURRENCY"] = str(settings.web_concurrency)
@@ -87,8 +86,11 @@ def _wait_for_database(settings: Settings) -> Database:
         time.sleep(0.5)
 
 
-def _migrate(health: HealthService) -> None:
+def _migrate(settings: Settings) -> None:
+    database = _wait_for_database(settings)
+    health = HealthService(database, known_revisions())
     schema = health.schema()
+    database.engine.dispose()
     if schema.missing:
         raise SystemExit(f"The database is not usable: {health.problem(schema)}")
     if not schema.is_behind:

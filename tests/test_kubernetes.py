@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from app.config import Settings
-from app.database.engine import POOL_SIZE
 from app.devdb import PROJECT
 from app.serve import GRACE_SECONDS, MIGRATE_ONLY
 from tests.manifests import ALERTS, OVERLAYS, RULE, rendered
@@ -223,12 +222,12 @@ def test_the_alerts_are_those_of_prometheus(production: Overlay) -> None:
     assert credentials["key"] in production.secret(credentials["name"])
 
 
-def test_the_database_has_connections_for_all_replicas(production: Overlay) -> None:
+def test_the_database_has_connections_for_all_replicas(production: Overlay, api: Api) -> None:
     workers = int(environment(production, production.pods()[0])["WEB_CONCURRENCY"])
     replicas = production.one("HorizontalPodAutoscaler")["spec"]["maxReplicas"] + 1  # one more in a rollout
     allowed = production.one("Cluster", "auth-db")["spec"]["postgresql"]["parameters"]["max_connections"]
 
-    assert replicas * workers * POOL_SIZE + 20 <= int(allowed)
+    assert replicas * workers * api.metric("app_database_pool_size") + 20 <= int(allowed)
 
 
 def test_the_database_has_the_roles_of_the_manual(production: Overlay) -> None:
