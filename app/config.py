@@ -11,11 +11,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.database_settings import DatabaseSettings
 from app.mail_settings import MailSettings
 from app.setting_bootstrap import read_text
 from app.setting_groups import (
     AccountSettings,
-    DatabaseSettings,
     HttpSettings,
     OperationsSettings,
     SessionSettings,

@@ -1,36 +1,37 @@
 """Resources that a process holds open: database connections and hashing threads."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Engine
 from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
-from app.database.engine import (
-    BACKGROUND_CONNECTIONS,
-    POOL_SIZE,
-    REQUEST_CONNECTIONS,
-    EventLoopPool,
-    connect,
-    observe,
-)
+from app.database.engine import EventLoopPool, connect, observe
 from app.database.transactions import Database
 from app.security.passwords import PasswordHasher
 from app.services.protection.hashing import HashingPool
 from app.telemetry.metrics import Metrics
 
+BACKGROUND_CONNECTIONS: Final = 2
+"""Of those that a worker may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Cleanup and health checks use `background`, so that they never wait for connections of requests."""
+    """Cleanup and health checks use `background`, so that they never wait for connections of requests.
+
+    `direct` is past a pooler, for what concerns a session and not a transaction.
+    """
 
     requests: Database
     background: Database
+    direct: Engine
     hashing: HashingPool
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        return self.requests.engine, self.background.engine
+        return self.requests.engine, self.background.engine, self.direct
 
     def close(self) -> None:
         """The resources reopen on their next use."""
@@ -41,16 +42,17 @@ class Resources:
 
 def open_resources(settings: Settings, metrics: Metrics, *, on_event_loop: bool) -> Resources:
     """Opens no connection. `on_event_loop`: whether the services will run in greenlets."""
-    url = settings.database_url.get_secret_value()
+    url, size = settings.database_url.get_secret_value(), settings.database_pool_size
     pool = EventLoopPool if on_event_loop else QueuePool
     traced = settings.otel_exporter_otlp_endpoint is not None
-    engine = connect(url, size=REQUEST_CONNECTIONS, pool=pool)
+    engine = connect(url, size=size - BACKGROUND_CONNECTIONS, pool=pool)
     requests = Database(engine, direct=on_event_loop and not traced)
     background = Database(connect(url, size=BACKGROUND_CONNECTIONS, pool=pool))
     for database in (requests, background):
         observe(database.engine, metrics.database)
-    metrics.database.pool_size.set(POOL_SIZE)
+    metrics.database.pool_size.set(size)
+    direct = connect(settings.direct_url, size=1, pool=pool)
     hasher = PasswordHasher(settings.bcrypt_rounds)
     return Resources(
-        requests, background, HashingPool(hasher, metrics.hashing, workers=settings.web_concurrency)
+        requests, background, direct, HashingPool(hasher, metrics.hashing, workers=settings.web_concurrency)
     )

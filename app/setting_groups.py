@@ -15,7 +15,6 @@ from app.setting_types import (
     BaseUrl,
     Origins,
     PathPrefix,
-    PostgresUrl,
     Rate,
     RateSetting,
     Secret,
@@ -39,18 +38,6 @@ class EnvironmentSettings(BaseSettings):
 def hmac_bytes(algorithm: str) -> int:
     """The least length of its key: the output of its hash (RFC 7518 §3.2). 0 for what is no HMAC."""
     return int(algorithm.removeprefix("HS")) // 8 if algorithm.startswith("HS") else 0
-
-
-class DatabaseSettings(EnvironmentSettings):
-    database_url: PostgresUrl
-    migration_database_url: PostgresUrl | None = None
-    run_migrations: bool = True
-    database_wait_seconds: int = Field(default=60, ge=0, le=3600)
-
-    @property
-    def migration_url(self) -> str:
-        """MIGRATION_DATABASE_URL, or else DATABASE_URL."""
-        return (self.migration_database_url or self.database_url).get_secret_value()
 
 
 class TokenSettings(EnvironmentSettings):

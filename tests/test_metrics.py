@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from app.container import VERSION
 from app.database import waiting
-from app.database.engine import POOL_SIZE, REQUEST_CONNECTIONS
+from app.database_settings import POOL_SIZE
 from app.models.sessions import RevocationReason
 from app.services.protection.hashing_slots import QUEUE_PER_SLOT
 from app.telemetry import workers
@@ -158,17 +158,17 @@ def test_requests_that_wait_for_the_database_are_counted(
     start_service: MakeService, database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", PATIENCE_SECONDS)
-    api = start_service(database_url=patient(database_url))
+    api, connections = start_service(database_url=patient(database_url), database_pool_size=5), 3
     token = api.log_in()["access_token"]
     isolated = engine.execution_options(isolation_level="READ COMMITTED")
     with isolated.connect() as connection:
         connection.execute(text("LOCK TABLE users"))
-        with ThreadPoolExecutor(REQUEST_CONNECTIONS + 4) as threads:
-            calls = [threads.submit(api.me, token) for _ in range(REQUEST_CONNECTIONS + 4)]
+        with ThreadPoolExecutor(connections + 4) as threads:
+            calls = [threads.submit(api.me, token) for _ in range(connections + 4)]
             eventually(
                 lambda: (
                     api.metric("app_database_pool_waiting") == 4
-                    and api.metric("app_database_pool_in_use") == REQUEST_CONNECTIONS
+                    and api.metric("app_database_pool_in_use") == connections
                 )
             )
             connection.rollback()

@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, which refuses the startup parameter that carries our timeouts."""
+"""Behind PgBouncer in transaction mode, which refuses or loses what carries our timeouts."""
 
 import os
 import shutil
@@ -9,9 +9,14 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import URL, Engine, TextClause, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 
+from app.database.engine import connect
+from app.database.failures import sqlstate
+from app.database.transactions import Database
+from app.errors import DatabaseUnavailable
+from app.telemetry.logs import configure_logging
 from tests.support import (
     HEALTH,
     PATIENCE_SECONDS,
@@ -23,16 +28,20 @@ from tests.support import (
     bearer,
     eventually,
     look_into,
+    new_email,
     reserved_port,
 )
 from tests.support.commands import run_command
+from tests.support.mailboxes import Mailbox, sending
+from tests.support.siblings import Sibling
+from tests.support.smtp import SmtpServer
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed"),
 ]
-Pool = Callable[[str], str]
+Pool = Callable[..., str]
 
 
 def _as_whom(socket: str | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -43,15 +52,16 @@ def _as_whom(socket: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def pgbouncer(folder: Path, server: URL) -> Iterator[int]:
-    """The port of a pooler in transaction mode before this server."""
+def pgbouncer(folder: Path, server: URL, *settings: str) -> Iterator[int]:
+    """The port of a pooler in transaction mode before this server, with two connections to it."""
     with reserved_port() as port:
         file, socket = folder / "pgbouncer.ini", server.query.get("host")
+        own = "\n".join(settings)
         file.write_text(
             f"[databases]\n* = host={socket or server.host} port={server.port or 5432}"
             f" user={server.username}{f' password={server.password}' if server.password else ''}\n"
-            f"[pgbouncer]\npool_mode = transaction\nauth_type = any\n"
-            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n",
+            f"[pgbouncer]\npool_mode = transaction\nauth_type = any\ndefault_pool_size = 2\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n{own}\n",
             encoding="utf-8",
         )
         assert PGBOUNCER is not None
@@ -63,15 +73,18 @@ def pgbouncer(folder: Path, server: URL) -> Iterator[int]:
             process.wait(PATIENCE_SECONDS)
 
 
-@pytest.fixture
-def pooled(tmp_path: Path) -> Iterator[Pool]:
-    """The URL by which a database is reached through a pooler of this test."""
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """The URL by which a database is reached through a pooler, of which there is one for its settings."""
+    ports: dict[tuple[str, ...], int] = {}
     with ExitStack() as poolers:
 
-        def pool(url: str) -> str:
+        def pool(url: str, *settings: str) -> str:
             server = make_url(url)
-            port = poolers.enter_context(pgbouncer(tmp_path, server))
-            through = server.set(host="127.0.0.1", port=port, password="any", query={})
+            if settings not in ports:
+                folder = tmp_path_factory.mktemp("pgbouncer")
+                ports[settings] = poolers.enter_context(pgbouncer(folder, server, *settings))
+            through = server.set(host="127.0.0.1", port=ports[settings], password="any", query={})
 
             def answers() -> bool:
                 try:
@@ -86,8 +99,17 @@ def pooled(tmp_path: Path) -> Iterator[Pool]:
         yield pool
 
 
-def test_a_pooler_refuses_our_timeouts(pooled: Pool, fresh_database_url: str) -> None:
-    url = make_url(pooled(fresh_database_url)).set(drivername="postgresql")
+IGNORING = "ignore_startup_parameters = options"
+
+
+@pytest.fixture(params=[(), (IGNORING,)], ids=["refuses", "ignores"])
+def either(request: pytest.FixtureRequest, pooled: Pool) -> Pool:
+    """A pooler that refuses our options, and one that loses them without a word."""
+    return lambda url: pooled(url, *request.param)
+
+
+def test_a_pooler_refuses_our_timeouts(pooled: Pool, database_url: str) -> None:
+    url = make_url(pooled(database_url)).set(drivername="postgresql")
 
     with pytest.raises(psycopg2.OperationalError, match="unsupported startup parameter"):
         psycopg2.connect(
@@ -101,46 +123,155 @@ def test_behind_a_pooler_the_start_migrates_and_serves(
     started = start_process(pooled(make_database()), WEB_CONCURRENCY="2").serves()
 
     assert started.register().status_code == 201
-    assert "database.options_refused" in started.output
+    assert "database.pooler" in started.output
 
 
 def test_behind_a_pooler_the_service_does_what_it_does_without(
+    start_service: MakeService, fresh_database_url: str, pooled: Pool, server: SmtpServer
+) -> None:
+    given = {"jwt_algorithm": "ES256", "throttles": True, "throttle_login_account": "2/1h"}
+    urls = {"database_url": pooled(fresh_database_url), "database_direct_url": fresh_database_url}
+    api = start_service(**urls, **given, **sending(server))
+    email = new_email()
+    assert api.register(email).status_code == 201
+    pair = api.log_in(email)
+    replaced = api.refresh(pair["refresh_token"]).json()
+    token = replaced["access_token"]
+
+    assert api.http.get(HEALTH).status_code == 200
+    assert {response.status_code for response in at_once(24, lambda _: api.me(token))} == {200}
+    assert api.http.get("/api/v1/me/sessions", headers=bearer(token)).status_code == 200
+    assert api.http.post("/api/v1/password/forgot", json={"email": email}).status_code == 202
+    Mailbox(server, email).next()
+    with Sibling(api).stream() as stream:
+        assert api.log_out(token).status_code == 204
+        assert stream.next()[1]["sid"]
+    assert api.me(token).status_code == 401
+    assert [api.token(email, "another password").status_code for _ in range(3)] == [401, 401, 429]
+    assert len(api.http.get("/.well-known/jwks.json").json()["keys"]) > 0
+    assert api.operator.cleanup.prune() is not None
+
+
+def test_a_pooler_is_noticed_once_for_each_pool(
+    either: Pool, database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", lines)  # pytest has put its own back since the fixture did
+    configure_logging(level="WARNING", json=True)
+    engine = connect(either(database_url), size=3)
+
+    with engine.connect(), engine.connect(), engine.connect():
+        assert len(lines.events("database.pooler")) == 1
+    engine.dispose()
+
+
+@pytest.mark.parametrize("limit", ["statement_timeout", "lock_timeout"])
+def test_behind_a_pooler_our_timeouts_hold(
+    database_url: str, engine: Engine, either: Pool, limit: str
+) -> None:
+    url = f"{either(database_url)}?options=-c%20{limit}%3D100ms"
+    db = Database(connect(url), direct=True)
+    slow = text("SELECT pg_sleep(30)") if limit == "statement_timeout" else text("LOCK TABLE users")
+
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as holder:
+        holder.execute(text("LOCK TABLE users"))
+        failures = []
+        for work in (_by_itself, _in_a_transaction):
+            with pytest.raises(DatabaseUnavailable) as caught:
+                work(db, slow)
+            assert caught.value.__cause__ is not None
+            failures.append(sqlstate(caught.value.__cause__))
+        holder.rollback()
+
+    assert failures == [{"statement_timeout": "57014", "lock_timeout": "55P03"}[limit]] * 2
+    db.engine.dispose()
+
+
+def _by_itself(db: Database, statement: TextClause) -> None:
+    if "LOCK" in statement.text:
+        statement = text("SELECT FROM users FOR UPDATE")
+    db.execute(statement)
+
+
+def _in_a_transaction(db: Database, statement: TextClause) -> None:
+    with db.transaction() as transaction:
+        transaction.execute(text("SELECT 1"))
+        transaction.execute(statement)
+
+
+def test_what_a_transaction_was_told_does_not_stay_at_the_pooler(database_url: str, pooled: Pool) -> None:
+    url = pooled(database_url)
+    ours, others = Database(connect(url)), look_into(url)
+
+    within = ours.execute(text("SHOW statement_timeout"))[0][0]
+    with ours.transaction() as transaction:
+        begun = transaction.execute(text("SHOW lock_timeout"))[0][0]
+    with others.connect() as connection:
+        left = [connection.scalar(text(f"SHOW {name}")) for name in ("statement_timeout", "lock_timeout")]
+
+    assert (within, begun) == ("5s", "3s")
+    assert left == ["0", "0"]
+    for each in (ours.engine, others):
+        each.dispose()
+
+
+def test_behind_a_pooler_a_transaction_costs_no_message_more(database_url: str, pooled: Pool) -> None:
+    db = Database(connect(pooled(database_url)))
+    sent: list[str] = []
+    event.listen(db.engine, "before_cursor_execute", lambda *seen: sent.append(seen[2]))
+
+    with db.transaction() as transaction:
+        transaction.execute(text("SELECT 1"))
+    db.execute(text("SELECT 2"))
+
+    assert sent == ["BEGIN", "SELECT 1", "COMMIT", "SELECT 2"]
+    db.engine.dispose()
+
+
+def test_without_a_direct_way_streams_are_polled_and_nobody_listens_at_the_pooler(
     start_service: MakeService,
     fresh_database_url: str,
     pooled: Pool,
     lines: Lines,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sys.stdout", lines)  # pytest has put its own back since the fixture did
+    monkeypatch.setattr("sys.stdout", lines)
     api = start_service(database_url=pooled(fresh_database_url), log_level="WARNING", log_format="json")
+    pair = api.log_in()
 
-    first = api.log_in()
-    pair = api.refresh(first["refresh_token"]).json()
+    with Sibling(api).stream() as stream:
+        eventually(lambda: lines.events("revocations.polling"))
+        assert api.log_out(pair["access_token"]).status_code == 204
+        assert stream.next()[1]["sid"]
 
-    assert api.http.get(HEALTH).status_code == 200
-    assert api.me(pair["access_token"]).status_code == 200
-    assert api.http.get("/api/v1/me/sessions", headers=bearer(pair["access_token"])).status_code == 200
-    assert api.log_out(pair["access_token"]).status_code == 204
-    assert api.operator.cleanup.prune() is not None
-    refusals = len(lines.events("database.options_refused"))
-    at_once(8, lambda _: api.log_in())  # on new connections
-    assert 0 < refusals == len(lines.events("database.options_refused"))
+    (said,) = lines.events("revocations.polling")
+    assert "DATABASE_DIRECT_URL" in said["reason"]
 
 
-@pytest.mark.parametrize("of_the_role", [False, True])
-def test_behind_a_pooler_the_doctor_wants_timeouts_of_the_role(
-    fresh_database_url: str, pooled: Pool, *, of_the_role: bool
+def test_with_a_direct_way_migrations_and_streams_go_past_the_pooler(
+    start_service: MakeService, fresh_database_url: str, pooled: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if of_the_role:
-        url, engine = make_url(fresh_database_url), look_into(fresh_database_url)
-        with engine.connect() as connection:
-            for setting in ("statement_timeout = '5s'", "lock_timeout = '3s'"):
-                order = f"ALTER ROLE {url.username} IN DATABASE {url.database} SET {setting}"
-                connection.execute(text(order))
-        engine.dispose()
+    monkeypatch.setattr("app.services.delivery.hub._POLL_SECONDS", 3600)
+    url = pooled(fresh_database_url)
+    api = start_service(database_url=url, database_direct_url=fresh_database_url)
+    pair, follower = api.log_in(), look_into(fresh_database_url)
+    listeners = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+    )
 
-    result = run_command(pooled(fresh_database_url), "doctor")
+    with Sibling(api).stream() as stream, follower.connect() as looking:
+        eventually(lambda: looking.scalar(listeners))
+        assert api.log_out(pair["access_token"]).status_code == 204
+        assert stream.next()[1]["sid"]  # as it was notified
 
-    (line,) = [line for line in result.stdout.splitlines() if line.split()[1] == "timeouts"]
-    assert line.startswith("ok" if of_the_role else "fault")
-    assert ("ALTER ROLE" in line) is not of_the_role
+    assert make_url(api.container.settings.migration_url) == make_url(fresh_database_url)
+    follower.dispose()
+
+
+def test_behind_a_pooler_the_doctor_finds_our_timeouts_and_says_whose_limits_count(
+    database_url: str, either: Pool
+) -> None:
+    result = run_command(either(database_url), "doctor")
+
+    found = {line.split()[1]: line for line in result.stdout.splitlines()}
+    assert found["timeouts"].startswith("ok")
+    assert "the pooler's" in found["connections"]

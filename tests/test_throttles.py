@@ -13,8 +13,9 @@ from jose import jwt
 from sqlalchemy import Engine, event, text
 
 from app.cli.running import OPERATOR
-from app.database.engine import REQUEST_CONNECTIONS
+from app.database_settings import POOL_SIZE
 from app.errors import TooManyRequests
+from app.resources import BACKGROUND_CONNECTIONS
 from app.security.devices import DeviceCookies
 from app.security.throttle_keys import ThrottleKeys
 from app.services.protection.hashing import HashingPool
@@ -485,7 +486,7 @@ def test_of_thirty_at_the_last_token_one_gets_it(
         other.execute(text("SELECT FROM throttles FOR UPDATE"))
         with ThreadPoolExecutor(30) as threads:
             attempts = [threads.submit(guess, replicas[number % 2], email) for number in range(30)]
-            until_blocked(fresh_database, 2 * REQUEST_CONNECTIONS)
+            until_blocked(fresh_database, 2 * (POOL_SIZE - BACKGROUND_CONNECTIONS))
             other.rollback()
     answers = [attempt.result()[0] for attempt in attempts]
 

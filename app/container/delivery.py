@@ -40,7 +40,7 @@ class DeliveryServices(OperationsServices):
     def revocation_hub(self) -> RevocationHub:
         """Reads on the connections of the background, like health checks and clean-up."""
         feed = replace(self.revocation_feed, db=self.resources.background)
-        return RevocationHub(feed, self.metrics.delivery.listeners)
+        return RevocationHub(feed, self.resources.direct, self.metrics.delivery.listeners)
 
     @cached_property
     def mailer(self) -> Mailer:

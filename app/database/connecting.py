@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from app.database import hosts
+from app.database import hosts, poolers
 from app.database.silence import address_of
 from app.database.waiting import ServerSilent
 from app.greenlets import await_, in_greenlet
@@ -22,28 +22,39 @@ log = structlog.get_logger(__name__)
 class Connector:
     """Opens the connections of an engine, as its listener for `do_connect`.
 
-    PgBouncer refuses the startup parameter `options`. The connections then go without it, and the timeouts
-    of the database role apply.
+    A pooler refuses the startup parameter `options`, or loses it. The connections then go without it, and
+    their cursors send it with each transaction.
 
     If a host is silent, the others are asked.
     """
 
     def __init__(self) -> None:
-        self._with_options = True
+        self._pooled: bool | None = None
 
     def __call__(
         self, dialect: Dialect, _record: ConnectionPoolEntry, args: list[Any], parameters: dict[str, Any]
     ) -> DBAPIConnection:
-        if not self._with_options:
-            parameters = _without_options(parameters)
+        if self._pooled:
+            return self._open_pooled(dialect, args, parameters)
         try:
-            return self._open_any(dialect, args, parameters)
+            connection = self._open_any(dialect, args, parameters)
         except psycopg2.OperationalError as error:
-            if "unsupported startup parameter" not in str(error):
+            if not poolers.refuses_options(error):
                 raise
-        log.warning("database.options_refused", reason="a pooler: the timeouts of the role apply")
-        self._with_options = False
-        return self._open_any(dialect, args, _without_options(parameters))
+            return self._open_pooled(dialect, args, parameters)
+        options = str(parameters.get("options", ""))
+        if self._pooled is None and options and poolers.ignores_options(connection, options):
+            connection.close()
+            return self._open_pooled(dialect, args, parameters)
+        self._pooled = False
+        return connection
+
+    def _open_pooled(self, dialect: Dialect, args: list[Any], parameters: dict[str, Any]) -> DBAPIConnection:
+        if not self._pooled:
+            log.warning("database.pooler", reason="it passes no options on: they go with each transaction")
+        self._pooled = True
+        factory = poolers.limited(str(parameters.get("options", "")))
+        return self._open_any(dialect, args, _without_options(parameters) | {"cursor_factory": factory})
 
     def _open_any(self, dialect: Dialect, args: list[Any], parameters: dict[str, Any]) -> DBAPIConnection:
         asked = hosts.worth_asking(hosts.hosts_of(parameters))

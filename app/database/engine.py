@@ -16,12 +16,11 @@ from app.database import waiting
 from app.database.connecting import Connector
 from app.database.failures import FAILOVERS, sqlstate
 from app.database.silence import SILENT, address_of
+from app.database_settings import POOL_SIZE
 from app.telemetry.labels import SQLSTATE_CLASSES
 from app.telemetry.metrics import DatabaseMetrics
 
-REQUEST_CONNECTIONS: Final = 8
-BACKGROUND_CONNECTIONS: Final = 2
-POOL_SIZE: Final = REQUEST_CONNECTIONS + BACKGROUND_CONNECTIONS
+APPLICATION: Final = "kanban-auth"
 POOL_TIMEOUT_SECONDS: Final = 3
 SERVER_TIMEOUTS: Final = {
     "statement_timeout": f"{waiting.STATEMENT_TIMEOUT_SECONDS}s",
@@ -91,7 +90,7 @@ def connect(url: str, *, size: int = POOL_SIZE, pool: type[QueuePool] = QueuePoo
 def _connect_args(url: URL) -> dict[str, Any]:
     limits = " ".join(f"-c {name}={value}" for name, value in SERVER_TIMEOUTS.items())
     return {
-        "application_name": "kanban-auth",
+        "application_name": APPLICATION,
         "connect_timeout": waiting.CONNECT_TIMEOUT_SECONDS,
         "tcp_user_timeout": 3000,
         "keepalives_idle": 30,

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg2
 from sqlalchemy import Engine
 
+from app.database.poolers import is_pooled
 from app.greenlets import run_in_greenlet
 
 
@@ -15,7 +16,8 @@ from app.greenlets import run_in_greenlet
 async def listening(engine: Engine, channel: str, notified: asyncio.Event) -> AsyncIterator[asyncio.Event]:
     """Sets `notified` at each notification. Yields an event that is set when the connection is lost.
 
-    Takes the connection out of the engine's pool. Raises SQLAlchemyError or psycopg2.Error.
+    Takes the connection out of the engine's pool. Raises SQLAlchemyError or psycopg2.Error, of which
+    NotSupportedError is for good.
     """
     connection = await run_in_greenlet(_listen, engine, channel)
     lost, loop, descriptor = asyncio.Event(), asyncio.get_running_loop(), connection.fileno()
@@ -40,6 +42,9 @@ async def listening(engine: Engine, channel: str, notified: asyncio.Event) -> As
 def _listen(engine: Engine, channel: str) -> Any:
     pooled = engine.raw_connection()
     connection: Any = pooled.dbapi_connection
+    if is_pooled(connection):
+        pooled.invalidate()
+        raise psycopg2.NotSupportedError("a pooler passes no notifications on; set DATABASE_DIRECT_URL")
     pooled.detach()
     connection.cursor().execute(f"LISTEN {channel}")
     return connection

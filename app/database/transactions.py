@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Executable, Row
 
 from app.database.engine import report_failure
 from app.database.failures import DATABASE_ERRORS, is_conflict, raise_translated, retries_exhausted
+from app.database.poolers import is_pooled
 from app.database.prepared import Prepared
 
 ATTEMPTS: Final = 3
@@ -74,6 +75,15 @@ class Database:
 
     engine: Engine
     direct: bool = False
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler is between us and the server. Raises DatabaseUnavailable."""
+        try:
+            with self.engine.connect() as connection:
+                return is_pooled(connection.connection.dbapi_connection)
+        except DATABASE_ERRORS as error:
+            raise_translated(error)
 
     @retry_conflicts
     def execute(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Rows:

@@ -6,7 +6,7 @@ from contextlib import suppress
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.database.engine import POOL_SIZE
+from app.database_settings import POOL_SIZE
 from tests.support.api import Api
 from tests.support.processes import Started
 

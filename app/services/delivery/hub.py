@@ -7,6 +7,8 @@ from typing import Final
 
 import structlog
 from prometheus_client import Gauge
+from psycopg2 import NotSupportedError
+from sqlalchemy import Engine
 
 from app.database.failures import DATABASE_ERRORS, describe
 from app.database.notifications import listening
@@ -33,8 +35,9 @@ class RevocationHub:
     A listener may get an item twice, and misses none.
     """
 
-    def __init__(self, feed: RevocationFeed, listeners: Gauge) -> None:
-        self._feed = feed
+    def __init__(self, feed: RevocationFeed, direct: Engine, listeners: Gauge) -> None:
+        """`direct` leads past any pooler, so that notifications come."""
+        self._feed, self._direct = feed, direct
         self._gauge = listeners
         self._queues: set[_Queue] = set()
         self._cursor: str | None = None
@@ -147,8 +150,10 @@ class RevocationHub:
         await self._wanted.wait()
         while True:
             try:
-                async with listening(self._feed.db.engine, CHANNEL, self._notified) as lost:
+                async with listening(self._direct, CHANNEL, self._notified) as lost:
                     await lost.wait()
             except DATABASE_ERRORS as error:
                 log.warning("revocations.polling", reason=describe(error))
+                if isinstance(error, NotSupportedError):
+                    return
             await asyncio.sleep(_RECONNECT_SECONDS)

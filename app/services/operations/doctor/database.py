@@ -8,7 +8,7 @@ from sqlalchemy import Row, text
 
 from app.clock import Clock
 from app.config import Settings
-from app.database.engine import POOL_SIZE, SERVER_TIMEOUTS
+from app.database.engine import APPLICATION, SERVER_TIMEOUTS
 from app.database.failures import describe
 from app.database.transactions import Database
 from app.errors import DatabaseUnavailable
@@ -17,6 +17,9 @@ from app.services.operations.health import HealthService, Schema
 
 OLDEST_SERVER: Final = 14
 MAX_SKEW_SECONDS: Final = 2
+LISTENING_CONNECTIONS: Final = 1
+"""Of each worker, while siblings listen to it."""
+
 _SERVER = text(
     "SELECT current_setting('server_version_num')::int / 10000 AS major,"
     " current_setting('max_connections')::int"
@@ -24,9 +27,10 @@ _SERVER = text(
     " current_setting('transaction_read_only') = 'on' AS read_only,"
     " current_setting('statement_timeout') AS statement_timeout,"
     " current_setting('lock_timeout') AS lock_timeout,"
-    " quote_ident(current_user) AS role,"
+    " (SELECT count(DISTINCT client_addr) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND application_name = :application) AS addresses,"
     " extract(epoch FROM clock_timestamp())::float AS now"
-)
+).bindparams(application=APPLICATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class DatabaseChecks:
         try:
             server = self.db.execute(_SERVER)[0]
             after = self.clock().timestamp()
-            schema = self.health.schema()
+            schema, pooled = self.health.schema(), self.db.is_pooled
         except DatabaseUnavailable as error:
             yield fault("database", f"does not answer: {describe(error)}")
             return
@@ -51,7 +55,7 @@ class DatabaseChecks:
         yield self._schema(schema)
         yield _timeouts(server)
         yield _skew(server.now - (before + after) / 2)
-        yield self._connections(server.connections)
+        yield self._connections(server, pooled=pooled)
         if not (schema.is_behind or schema.missing):
             yield from self.examine_tables()
 
@@ -64,11 +68,19 @@ class DatabaseChecks:
             return warning("schema", f"at {schema.revision}, made by a newer release")
         return ok("schema", f"at the code's newest revision, {schema.revision}")
 
-    def _connections(self, allowed: int) -> Finding:
-        workers = self.settings.web_concurrency
-        needed = workers * POOL_SIZE
-        said = f"{workers} worker(s) take up to {needed} of the {allowed} that the server allows"
-        return fault("connections", said) if needed > allowed else ok("connections", said)
+    def _connections(self, server: Row[Any], *, pooled: bool) -> Finding:
+        """Instances are told apart by their addresses; one that does not run now is not counted."""
+        workers, each = self.settings.web_concurrency, self.settings.database_pool_size
+        if pooled:
+            said = f"{workers} worker(s) take up to {workers * each} of the pooler's, whose limits count"
+            return ok("connections", said)
+        instances = max(server.addresses, 1)
+        needed = instances * workers * (each + LISTENING_CONNECTIONS)
+        said = (
+            f"{instances} address(es) with {workers} worker(s) each take up to {needed}"
+            f" of the {server.connections} that the server allows"
+        )
+        return fault("connections", said) if needed > server.connections else ok("connections", said)
 
 
 def _version(major: int) -> Finding:
@@ -85,13 +97,9 @@ def _writes(server: Row[Any]) -> Finding:
 
 
 def _timeouts(server: Row[Any]) -> Finding:
-    """A pooler in transaction mode keeps our own from the server, so the role has to have them."""
-    missing = {name: value for name, value in SERVER_TIMEOUTS.items() if getattr(server, name) == "0"}
+    missing = [name for name in SERVER_TIMEOUTS if getattr(server, name) == "0"]
     if missing:
-        orders = "; ".join(
-            f"ALTER ROLE {server.role} SET {name} = '{value}'" for name, value in missing.items()
-        )
-        return fault("timeouts", f"no {' and no '.join(missing)}, as behind a pooler; run: {orders}")
+        return fault("timeouts", f"no {' and no '.join(missing)}: the options of DATABASE_URL say so")
     given = ", ".join(f"{name} {getattr(server, name)}" for name in SERVER_TIMEOUTS)
     return ok("timeouts", given)
 

@@ -1,0 +1,66 @@
+"""Poolers in transaction mode: of what a session is told, the next transaction's server knows nothing.
+
+So what a connection asks for at its start goes with each message instead, at no further round trip.
+"""
+
+import shlex
+from collections.abc import Iterator
+from typing import Any, Final
+
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, cursor
+
+_REFUSAL: Final = "unsupported startup parameter"  # PgBouncer's word
+
+
+def refuses_options(error: Exception) -> bool:
+    return _REFUSAL in str(error)
+
+
+def ignores_options(connection: Any, options: str) -> bool:
+    """Whether it has lost them on the way. One round trip."""
+    asked = [(name, value) for name, value in _settings(options) if name.endswith("_timeout")]
+    connection.autocommit = True
+    with connection.cursor() as asking:
+        asking.execute("SELECT " + ", ".join(f"current_setting('{name}')" for name, _ in asked))
+        found = asking.fetchone()
+    connection.autocommit = False
+    return any(value == "0" != given for value, (_, given) in zip(found, asked, strict=True))
+
+
+class LimitedCursor(cursor):
+    """Each message outside of a transaction, BEGIN included, begins with the settings of its transaction.
+
+    Several statements in one message are one transaction (PostgreSQL documentation, 54.2.2.1).
+    """
+
+    settings: str
+
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 — the base class's name
+        order = query.decode() if isinstance(query, bytes) else query
+        idle = self.connection.info.transaction_status == TRANSACTION_STATUS_IDLE
+        if idle and "CONCURRENTLY" not in order:  # that refuses to be one of several
+            query = self.settings + order
+        super().execute(query, vars)
+
+
+def limited(options: str) -> type[LimitedCursor]:
+    """A cursor that asks for these startup `options` (-c name=value) for each transaction."""
+    orders = (f"SET LOCAL {name} = {_quoted(value)};" for name, value in _settings(options))
+    return type("Limited", (LimitedCursor,), {"settings": "".join(orders)})
+
+
+def is_pooled(connection: Any) -> bool:
+    factory = connection.cursor_factory
+    return isinstance(factory, type) and issubclass(factory, LimitedCursor)
+
+
+def _settings(options: str) -> Iterator[tuple[str, str]]:
+    for word in shlex.split(options):
+        name, given, value = word.removeprefix("-c").removeprefix("--").partition("=")
+        if given:
+            yield name.replace("-", "_"), value
+
+
+def _quoted(value: str) -> str:
+    """A list has quotes around each of its parts."""
+    return ", ".join("'{}'".format(part.strip().replace("'", "''")) for part in value.split(","))
