@@ -13,6 +13,7 @@ POOL_SIZE: Final = 10
 class DatabaseSettings(EnvironmentSettings):
     database_url: PostgresUrl
     database_direct_url: PostgresUrl | None = None
+    database_read_url: PostgresUrl | None = None
     migration_database_url: PostgresUrl | None = None
     database_pool_size: int = Field(default=POOL_SIZE, ge=4, le=1000)
     run_migrations: bool = True

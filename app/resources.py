@@ -8,7 +8,8 @@ from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
 from app.database.engine import EventLoopPool, connect, observe
-from app.database.transactions import Database
+from app.database.reading import StandbyReads
+from app.database.transactions import Database, Executor
 from app.security.passwords import PasswordHasher
 from app.services.protection.hashing import HashingPool
 from app.telemetry.metrics import Metrics
@@ -27,11 +28,18 @@ class Resources:
     requests: Database
     background: Database
     direct: Engine
+    standby: Database | None
     hashing: HashingPool
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        return self.requests.engine, self.background.engine, self.direct
+        standby = (self.standby.engine,) if self.standby else ()
+        return self.requests.engine, self.background.engine, self.direct, *standby
+
+    @property
+    def reads(self) -> Executor:
+        """For what a standby may answer."""
+        return StandbyReads(self.requests, self.standby) if self.standby else self.requests
 
     def close(self) -> None:
         """The resources reopen on their next use."""
@@ -52,7 +60,10 @@ def open_resources(settings: Settings, metrics: Metrics, *, on_event_loop: bool)
         observe(database.engine, metrics.database)
     metrics.database.pool_size.set(size)
     direct = connect(settings.direct_url, size=1, pool=pool)
+    standby = None
+    if settings.database_read_url is not None:
+        read_url = settings.database_read_url.get_secret_value()
+        standby = Database(connect(read_url, size=BACKGROUND_CONNECTIONS, pool=pool))
     hasher = PasswordHasher(settings.bcrypt_rounds)
-    return Resources(
-        requests, background, direct, HashingPool(hasher, metrics.hashing, workers=settings.web_concurrency)
-    )
+    hashing = HashingPool(hasher, metrics.hashing, workers=settings.web_concurrency)
+    return Resources(requests, background, direct, standby, hashing)

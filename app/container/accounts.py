@@ -41,6 +41,7 @@ class AccountServices(ProtectionServices):
     def admin(self) -> AdminService:
         return AdminService(
             self._db,
+            self._reads,
             self.registration,
             self._deletion,
             self._session_revoker,

@@ -31,6 +31,7 @@ class Foundation:
         self.metrics = Metrics(RevocationReason, VERSION, worker)
         self.resources = open_resources(settings, self.metrics, on_event_loop=web)
         self._db = self.resources.requests
+        self._reads = self.resources.reads
         self._hashing = self.resources.hashing
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ class OperationsServices(Foundation):
 
     @cached_property
     def audit(self) -> AuditService:
-        return AuditService(self._db, self.clock)
+        return AuditService(self._reads, self.clock)
 
     @cached_property
     def health(self) -> HealthService:

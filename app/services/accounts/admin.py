@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 from sqlalchemy import Select, bindparam, func, select, update
 
-from app.database.transactions import Database, Rows, Transaction, retry_conflicts
+from app.database.transactions import Database, Executor, Rows, Transaction, retry_conflicts
 from app.errors import NotFound
 from app.models import User
 from app.models.audit import AuditEventName
@@ -68,6 +68,7 @@ class AdminService:
     """Methods with an `actor` raise Forbidden if this user is no longer an active admin."""
 
     db: Database
+    reads: Executor
     registration: RegistrationService
     deletion: DeletionService
     sessions: SessionRevoker
@@ -79,11 +80,11 @@ class AdminService:
     def list(self, filters: UserFilter, *, after: int, limit: int) -> Sequence[Account]:
         """Keyset pagination: ordered by id, starting after the id `after`."""
         statement = filters.apply(_SELECT_PAGE).where(User.id > after).limit(limit)
-        return [Account._make(row) for row in self.db.execute(statement)]
+        return [Account._make(row) for row in self.reads.execute(statement)]
 
     def count(self, filters: UserFilter) -> int:
         """Takes time proportional to the result."""
-        return int(self.db.execute(filters.apply(_COUNT))[0][0])
+        return int(self.reads.execute(filters.apply(_COUNT))[0][0])
 
     def get(self, user_id: int) -> Account:
         """Raises NotFound."""

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, ScalarSelect, Select, func, insert, select
 
 from app.clock import Clock
-from app.database.transactions import Database, Executor, Rows
+from app.database.transactions import Executor, Rows
 from app.models import AuditEvent
 from app.models.audit import AuditEventName
 from app.telemetry.logs import REQUEST_ID
@@ -73,7 +73,7 @@ class AuditFilter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AuditService:
-    db: Database
+    reads: Executor
     clock: Clock
 
     def record(
@@ -107,7 +107,7 @@ class AuditService:
             statement = statement.where(AuditEvent.at >= filters.since, _not_long_before(filters.since))
         if filters.until is not None:
             statement = statement.where(AuditEvent.at < filters.until, _not_long_after(filters.until))
-        return self.db.execute(statement)
+        return self.reads.execute(statement)
 
 
 # Ids go with the time, which PostgreSQL does not know: it would look at all that is newer, one by one.
