@@ -14,7 +14,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check coverage lint types imports format docker-test clients-test manifests prometheus-rule bench bench-siblings bench-mail bench-migrations attack openapi migration requirements clean
+.PHONY: help install run test test-fast test-repeat check ha-test coverage lint types imports format docker-test clients-test manifests prometheus-rule bench bench-siblings bench-mail bench-migrations attack openapi migration requirements clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +38,10 @@ test-fast: install ## the tests that start no program of their own
 test-repeat: install ## the whole suite N times, to the first red run: make test-repeat N=10
 	@$(BIN)/python -m tests.repeat $(N) $(PARALLEL)
 
-check: lint types imports manifests clients-test test ## all that CI runs: lint, types, import contracts, all tests
+ha-test: install ## let database servers and replicas fail under honest clients, and print what they felt (2 minutes)
+	@$(BIN)/python -m pytest tests/ha_checks.py --capture=no --quiet
+
+check: lint types imports manifests clients-test test ha-test ## all that CI runs: lint, types, import contracts, all tests
 
 coverage: install ## the tests with branch coverage; the tracer of greenlets is slow, and can come to a halt
 	@$(BIN)/python -m pytest $(PARALLEL) --cov

@@ -32,6 +32,8 @@ from app.telemetry.logs import configure_logging
 # For requests in flight, after DRAIN_SECONDS. Orchestrators send SIGKILL 10 s after SIGTERM.
 GRACE_SECONDS: Final = 8
 MIGRATE_ONLY: Final = "--migrate-only"
+# A worker that does not answer its supervisor for so long is killed; a busy machine may import for a while.
+START_SECONDS: Final = 30
 _LOG_CONFIG: Final = Path(__file__).with_name("uvicorn.json")
 
 log = structlog.get_logger()
@@ -60,6 +62,7 @@ def main(options: list[str]) -> NoReturn:
         *(sys.executable, "-m", "app.server", "app.main:app", "--no-server-header"),
         *("--http", "app.http.protocol:LimitedProtocol", "--lifespan", "on"),
         *("--timeout-graceful-shutdown", str(GRACE_SECONDS)),
+        *("--timeout-worker-healthcheck", str(START_SECONDS)),
         *("--log-config", str(_LOG_CONFIG)),
         *("--root-path", settings.public_path),
         *options,

@@ -172,8 +172,7 @@ class Cluster:
 
     def desynchronize(self) -> None:
         """Commits wait for nobody: what an operator does while there is no standby."""
-        self.primary.execute("ALTER SYSTEM RESET synchronous_standby_names")
-        self.primary.execute("SELECT pg_reload_conf()")
+        _wait_for_nobody(self.primary)
 
     def catch_up(self) -> None:
         """Return when the standby shows what the primary has committed by now."""
@@ -183,6 +182,7 @@ class Cluster:
 
     def fail_over(self) -> None:
         """Promotes the standby. What was the primary is left as it is."""
+        _wait_for_nobody(self.standby)  # it may have been a primary with a standby before
         self.standby.promote()
         self.primary, self.standby = self.standby, self.primary
 
@@ -196,6 +196,11 @@ class Cluster:
             self.standby.stop()
             self.standby.rewind(self.primary)
         self.catch_up()
+
+
+def _wait_for_nobody(node: Node) -> None:
+    node.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    node.execute("SELECT pg_reload_conf()")
 
 
 @contextmanager

@@ -41,8 +41,9 @@ class Started:
         self._environment = clean_environment(**settings)
         self.start()
 
-    def start(self) -> None:
+    def start(self, **changed: str) -> None:
         """Again, too, after its end."""
+        self._environment |= changed
         with open(self._output, "a", encoding="utf-8") as file:
             self.process = psutil.Popen(
                 self._command, cwd=self._project, env=self._environment, stdout=file, stderr=file
