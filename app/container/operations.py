@@ -60,5 +60,10 @@ class OperationsServices(Foundation):
     @cached_property
     def doctor(self) -> DoctorService:
         return DoctorService(
-            self.settings, self.resources.background, self.health, self.clock, self._examine_tables
+            self.settings,
+            self.resources.background,
+            self.resources.standby,
+            self.health,
+            self.clock,
+            self._examine_tables,
         )

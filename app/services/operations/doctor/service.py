@@ -7,6 +7,7 @@ from app.database.transactions import Database
 from app.foreign_settings import foreign_settings
 from app.services.operations.doctor.database import DatabaseChecks
 from app.services.operations.doctor.findings import Finding, ok, warning
+from app.services.operations.doctor.standby import StandbyChecks
 from app.services.operations.doctor.strength import check_strength
 from app.services.operations.doctor.surroundings import check_surroundings
 from app.services.operations.health import HealthService
@@ -16,6 +17,7 @@ from app.services.operations.health import HealthService
 class DoctorService:
     settings: Settings
     db: Database
+    standby: Database | None
     health: HealthService
     clock: Clock
     examine_tables: Callable[[], Iterator[Finding]]
@@ -25,6 +27,10 @@ class DoctorService:
         for theirs, ours in foreign_settings(self.settings).items():
             yield warning("settings", f"{theirs} is none of this service's: set {ours}")
         yield from check_strength(self.settings)
-        checks = DatabaseChecks(self.settings, self.db, self.health, self.clock, self.examine_tables)
+        checks = DatabaseChecks(self.settings, self.db, self.health, self.clock, self._examine_more)
         yield from checks.examine()
         yield from check_surroundings(self.settings)
+
+    def _examine_more(self) -> Iterator[Finding]:
+        yield from StandbyChecks(self.db, self.standby).examine()
+        yield from self.examine_tables()
