@@ -126,8 +126,9 @@ def scene(servers: Cluster, start_lasting_process: StartProcess) -> Iterator[Sce
     people += [Administrator(urls, journal, "administrator", promote)]
     watchers = [Watcher(url) for url in urls]
     with at_work(people, watchers):
-        scene = Scene(replicas, people, watchers)
-        yield scene
+        yield Scene(replicas, people, watchers)
+    for person in people:
+        person.service.close()
 
 
 def turned(urls: list[str], number: int) -> list[str]:
