@@ -14,7 +14,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check ha-test coverage lint types imports format docker-test clients-test manifests prometheus-rule bench bench-siblings bench-mail bench-migrations attack openapi migration requirements clean
+.PHONY: help install run test test-fast test-repeat check ha-test coverage lint types imports format docker-test clients-test manifests prometheus-rule bench bench-siblings bench-mail bench-migrations attack openapi migration requirements clean bench-scale check-simulation
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -100,6 +100,12 @@ bench-mail: install ## how fast mails leave, and what that costs the requests me
 
 bench-migrations: install ## how long each migration keeps requests waiting, at a million users (minutes)
 	@$(BIN)/python -m benchmarks.migrations
+
+bench-scale: install ## me, refresh, lists and clean-up at a thousand and at ten million users (15 minutes, 20 GB)
+	@$(BIN)/python -m benchmarks.scale
+
+check-simulation: install ## what benchmarks/simulate.py says beside what the service does (a minute)
+	@$(BIN)/python -m benchmarks.simulation_check
 
 attack: install ## guess, flood and linger, and print what came of it beside its bars (minutes)
 	@$(BIN)/python -m benchmarks.attack
