@@ -70,6 +70,13 @@ def test_a_path_of_its_own_is_no_value_of_another(api: Api) -> None:
     assert response.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/health", "/docs", "/api/v1/token", "/api/v1/admin/users/1"])
+def test_no_path_has_a_twin_that_ends_with_a_line_break(api: Api, path: str) -> None:
+    """A proxy that keeps a path to itself may not know of it."""
+    for method in ("GET", "POST", "PATCH", "OPTIONS"):
+        assert api.http.request(method, f"{path}%0a").status_code == 404
+
+
 def test_405_is_counted_without_its_path(api: Api) -> None:
     """Or each method that a fuzzer tries would make series for each path."""
     api.http.delete("/api/v1/admin/users/1/role")

@@ -88,7 +88,16 @@ def test_a_slash_too_many_stays_under_the_prefix(url: str) -> None:
 
 
 def test_metrics_stay_inside_and_the_rest_is_the_applications(url: str) -> None:
-    assert request("GET", f"{url}{PREFIX}/metrics").status_code == 404
+    for path in (
+        "/metrics",
+        "/metrics%0a",
+        "/%6detrics",
+        "/metric%73",
+        "//metrics",
+        "/./metrics",
+        "/%2e/metrics",
+    ):
+        assert request("GET", f"{url}{PREFIX}{path}").status_code == 404
     assert "host" in request("GET", f"{url}/cards").json()
 
 

@@ -70,6 +70,11 @@ class MethodsMiddleware:
         if self._paths is None:
             self._paths = _Paths(scope["app"].routes)
         path, method = path_of(scope), scope["method"]
+        if path.endswith(
+            "\n"
+        ):  # `$` in Starlette's patterns matches before it, so a proxy's rule could be evaded
+            await (await self._respond(Request(scope, receive), HTTPException(404)))(scope, receive, send)
+            return
         if (found := self._paths.find(path)) is not None:
             scope["route"] = found.route  # Starlette's own routes do not say so
         if found is None and self._paths.find(_other_slash(path)) is not None:
