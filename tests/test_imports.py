@@ -32,6 +32,10 @@ def write(path: Path, *rows: str, header: str = "email,hashed_password,role") ->
     return str(path)
 
 
+def table(*rows: str, header: str = "email,hashed_password") -> bytes:
+    return "\n".join([header, *rows, ""]).replace("HASH", HASH).encode()
+
+
 def test_imported_users_log_in_with_their_passwords(
     run: RunCommand, fresh_database_url: str, start_service: MakeService, tmp_path: Path
 ) -> None:
@@ -112,6 +116,13 @@ def test_a_file_may_come_from_a_spreadsheet(run: RunCommand, tmp_path: Path) -> 
         (b"email,hashed_password\n\xff\xfe@example.com,x\n", "users.csv, line 2: is not in UTF-8"),
         (b"\xff\xfee\0m\0a\0i\0l\0", "users.csv, line 1: is not in UTF-8"),
         (b"email,hashed_password\n" + b"a@b.c,\n" * 9999 + b"\xe4@b.c,\n", "users.csv, line 10001: is not"),
+        (table('"ada@example.com,HASH', *["bob@example.com,HASH"] * 20), "line 2: a quote is not closed; n"),
+        (table('"ada@example.com,HASH', '"bob@example.com","HASH"'), "line 2: a quote is not closed; n"),
+        (table("bob@example.com,HASH", '"ada@example.com,HASH', '"'), "line 3: a quote is not closed; n"),
+        (table('"ada"@example.com,HASH'), "line 2: a quote ends before its field does; o"),
+        (b'"email,hashed_password\n' + b"a@b.c,\n", "users.csv, line 1: a quote is not closed; nothing was"),
+        (table("x" * 131_073 + ",HASH"), "users.csv, line 2: field larger than field limit (131072); "),
+        (table("a@example.com,HASH", header="a@example.com,HASH"), "unknown column 'a@example.com', '…'"),
     ],
 )
 def test_an_import_of_a_file_that_is_no_such_table_is_refused(
@@ -119,11 +130,42 @@ def test_an_import_of_a_file_that_is_no_such_table_is_refused(
 ) -> None:
     (tmp_path / "users.csv").write_bytes(content)
 
-    result = run_command(database_url, "users", "import", str(tmp_path / "users.csv"))
+    result = run_command(database_url, "users", "import", str(tmp_path / "users.csv"), "--keep-going")
 
-    assert result.returncode == 1
+    assert (result.returncode, result.stdout) == (1, "")
     assert complaint in result.stderr
     assert "Traceback" not in result.stderr
+    assert HASH[:7] not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        (f'"ada@example.com,{HASH}","{HASH}"', "ada@example.com,…"),
+        (f"{HASH},ada@example.com", "…"),
+        (f"{'x' * 5000},{HASH}", f"{'x' * 63}…"),
+        (f'"ada\x1b[2J\x85@example.com",{HASH}', "ada [2J @example.com"),
+    ],
+)
+def test_what_is_reported_of_an_email_is_short_and_no_hash(
+    database_url: str, tmp_path: Path, row: str, shown: str
+) -> None:
+    file = write(tmp_path / "users.csv", row, header="email,hashed_password")
+
+    for options in ((), ("--json",)):
+        result = run_command(database_url, "users", "import", file, *options)
+        assert result.returncode == 1
+        assert HASH[:7] not in result.stdout + result.stderr
+    assert [each["email"] for each in json.loads(result.stdout)["skipped"]] == [shown]
+
+
+def test_a_quote_that_is_not_closed_imports_no_line_before_it(run: RunCommand, tmp_path: Path) -> None:
+    rows = [f"user{number}@example.com,{HASH},user" for number in range(1500)]
+
+    result = run("users", "import", write(tmp_path / "users.csv", *rows, f'"ada,{HASH}'), "--keep-going")
+
+    assert "line 1502: a quote is not closed; nothing was imported" in result.stderr
+    assert run("users", "list").stdout == ""
 
 
 def test_ten_thousand_users_are_imported(run: RunCommand, tmp_path: Path) -> None:

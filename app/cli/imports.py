@@ -1,8 +1,9 @@
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
+from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Final, TextIO
 
 import typer
 
@@ -14,6 +15,11 @@ from app.setting_types import parse_postgres_url
 
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Import what is usable, and skip the rest.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be imported, and import nothing.")]
+
+_CSV_COMPLAINTS: Final = {
+    "unexpected end of data": "a quote is not closed",
+    "',' expected after '\"'": "a quote ends before its field does; one that is part of a field is doubled",
+}
 
 
 def import_users(
@@ -30,21 +36,15 @@ def import_users(
     Without --keep-going, all rows are imported or none. The exit status is 1 if a row was not imported.
     """
     with open_container() as container, _reading(file, progress=not as_json) as text:
-        rows: csv.DictReader[Any] = csv.DictReader(text, restval=MISSING, skipinitialspace=True)
+        records = _records(file, text)
         try:
-            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+            columns = [name.strip() for name in next(records, (1, []))[1]]
+            rows = ((line, dict(zip_longest(columns, record, fillvalue=MISSING))) for line, record in records)
             report = run_import(
-                lambda: container.imports.run(
-                    rows.fieldnames or (),
-                    ((rows.line_num, row) for row in rows),
-                    keep_going=keep_going,
-                    dry_run=dry_run,
-                )
+                lambda: container.imports.run(columns, rows, keep_going=keep_going, dry_run=dry_run)
             )
         except UnusableColumns as error:
             raise SystemExit(f"{file}, first line, separated by commas: {error}.") from None
-        except csv.Error as error:
-            raise SystemExit(f"{file}, line {rows.line_num}: {error}; nothing was imported.") from None
         except UnicodeDecodeError:
             line = _first_line_not_in_utf8(file)
             raise SystemExit(f"{file}, line {line}: is not in UTF-8; nothing was imported.") from None
@@ -98,6 +98,21 @@ def show_report(report: Report, *, unit: str = "line", dry_run: bool, as_json: b
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _records(file: Path, text: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """With their lines, each read by itself, so that a quote that is not closed swallows no other.
+
+    Raises SystemExit.
+    """
+    for number, line in enumerate(text, start=1):
+        try:
+            record = next(csv.reader([line], strict=True, skipinitialspace=True), [])
+        except csv.Error as error:
+            complaint = _CSV_COMPLAINTS.get(str(error), error)
+            raise SystemExit(f"{file}, line {number}: {complaint}; nothing was imported.") from None
+        if record:
+            yield number, record
 
 
 def _first_line_not_in_utf8(file: Path) -> int:

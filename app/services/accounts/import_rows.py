@@ -15,7 +15,8 @@ from app.setting_bootstrap import HIGHEST_ID
 REQUIRED_COLUMNS: Final = ("email", "hashed_password")
 COLUMNS: Final = (*REQUIRED_COLUMNS, "role", "id", "created_at", "is_active", "email_verified")
 MISSING: Final[Any] = object()
-"""The value of a field that a row of a file has not."""
+"""The value of a field that a row of a file has not, and the column of one too many."""
+_SHOWN: Final = 64
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BOOLEANS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
@@ -27,10 +28,8 @@ class UnusableColumns(ValueError):
 def check_columns(columns: Iterable[str]) -> None:
     """Raises UnusableColumns. What is not known is refused, as to ignore it would lose what it says."""
     given = list(columns)
-    if unknown := [name for name in given if name not in COLUMNS]:
-        raise UnusableColumns(
-            f"unknown column {', '.join(map(repr, unknown))}; there are {','.join(COLUMNS)}"
-        )
+    if unknown := [repr(shown(name)) for name in given if name not in COLUMNS]:
+        raise UnusableColumns(f"unknown column {', '.join(unknown)}; there are {','.join(COLUMNS)}")
     if missing := [name for name in REQUIRED_COLUMNS if name not in given]:
         raise UnusableColumns(f"no column {', '.join(missing)}")
     if len(set(given)) < len(given):
@@ -48,7 +47,7 @@ class RowReader:
         Each column but the password has a value in every row. Values are text, or what PostgreSQL gives for
         another project's columns.
         """
-        if None in row:
+        if MISSING in row:
             raise ValueError("has more fields than the first line; one with a comma in it needs quotes")
         if MISSING in row.values():
             raise ValueError("has fewer fields than the first line")
@@ -91,6 +90,13 @@ def text_of(row: Mapping[Any, object], column: str) -> str:
     if isinstance(value, memoryview):  # some keep hashes as bytea
         return value.tobytes().decode("ascii", "replace")
     return "" if value is None else str(value).strip()
+
+
+def shown(text: str) -> str:
+    """On one short line, and nothing of a hash, all of which begin with a $ or have one soon."""
+    line = "".join(each if each.isprintable() else " " for each in text[: _SHOWN + 1])
+    start, dollar, _ = line.partition("$")
+    return f"{start[: _SHOWN - 1]}…" if dollar or len(line) > _SHOWN else line
 
 
 def _role(text: str) -> str:

@@ -14,7 +14,7 @@ from app.database.transactions import Database, Transaction
 from app.models import AuditEvent, User
 from app.models.audit import AuditEventName
 from app.models.users import Role
-from app.services.accounts.import_rows import RowReader, check_columns, text_of
+from app.services.accounts.import_rows import RowReader, check_columns, shown, text_of
 from app.services.accounts.kept_ids import let_nobody_register, move_sequence_past
 from app.services.protection.guesses import GuessService
 from app.services.protection.hashing import HashingPool
@@ -97,7 +97,7 @@ class ImportService:
             try:
                 yield line, reader.read(columns, row)
             except ValueError as error:
-                report.skipped.append(Skipped(line, text_of(row, "email"), str(error)))
+                report.skipped.append(Skipped(line, shown(text_of(row, "email")), str(error)))
 
     def _import(
         self, transaction: Transaction, users: list[tuple[int, dict[str, Any]]], report: Report
