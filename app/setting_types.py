@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Final
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
-from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
+from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL, make_url
@@ -21,6 +22,9 @@ _MAKE_ONE: Final = "try: openssl rand -hex 32"
 _DIALECT: Final[Any] = PGDialect_psycopg2()  # type: ignore[no-untyped-call] # the constructor is untyped
 _RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,4})([smh])")
 PATH_PREFIX: Final = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?")
+_URL: Final = re.compile(r"(https?://[^\s/?#\\@*]+)(/[A-Za-z0-9._~/-]*)?", re.IGNORECASE)
+_SSL: Final = re.compile(r"(?<=[?&])ssl=([A-Za-z-]+)(?:&|$)")
+_SSLMODES: Final = {"true": "require", "false": "disable"}
 _UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
 
 
@@ -59,18 +63,23 @@ def _split_list(value: object) -> object:
 
 
 def _origin(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-        raise ValueError(
-            "each origin looks like https://board.example.com, without a path; * is not possible"
-        )
-    return origin_of(value)
+    if match := _URL.fullmatch(value):
+        with suppress(ValueError):
+            if match[2] in (None, "/"):
+                return origin_of(match[1])
+    raise ValueError(
+        "each origin looks like https://board.example.com or http://localhost:5173, without a path or a user,"
+        " and * is not possible"
+    )
 
 
 def origin_of(url: str) -> str:
-    """Of an absolute URL, as browsers write it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    """Of an absolute URL, as browsers write it: by WHATWG's rules, without the port that goes without saying.
+
+    Raises ValueError.
+    """
+    parts = urlsplit(str(AnyHttpUrl(url)))
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _path_prefix(value: str) -> str:
@@ -86,9 +95,10 @@ def _page_path(value: str) -> str:
 
 
 def _base_url(value: str) -> str:
-    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", value):
-        raise ValueError("looks like https://board.example.com, or with a path")
-    return value.rstrip("/")
+    if match := _URL.fullmatch(value):
+        with suppress(ValueError):
+            return f"{origin_of(match[1])}{match[2] or ''}".rstrip("/")
+    raise ValueError("looks like https://board.example.com, or with a path")
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
@@ -101,14 +111,11 @@ def parse_postgres_url(text: str) -> URL:
 
     Raises ValueError, without a word of the password.
     """
-    spelled = re.fullmatch(r"postgres(?:ql)?(?:\+[a-z0-9]+)?(://.*)", text, re.DOTALL)
+    spelled = re.fullmatch(r"postgres(?:ql)?(?:\+[a-z0-9]+)?://(.*)", text, re.DOTALL)
     if not text or ("://" in text and not spelled):
         raise ValueError("must begin with postgresql://")
     try:
-        if spelled and "," not in spelled[1].split("?")[0].rpartition("@")[2]:
-            url = _with_sslmode(make_url(f"postgresql+psycopg2{spelled[1]}"))
-        else:
-            url = _from_libpq(f"postgresql{spelled[1]}" if spelled else text)
+        url = _from_url(spelled[1]) if spelled else _from_libpq(text)
         parameters = _DIALECT.create_connect_args(url)[1]
     except (ArgumentError, ValueError, psycopg2.ProgrammingError):
         raise ValueError("looks like postgresql://user:password@host:5432/database") from None
@@ -119,12 +126,16 @@ def parse_postgres_url(text: str) -> URL:
     return url
 
 
-def _with_sslmode(url: URL) -> URL:
-    """`ssl` is asyncpg's word for it."""
-    if (ssl := url.query.get("ssl")) is None:
+def _from_url(rest: str) -> URL:
+    """`ssl` is asyncpg's word for `sslmode`."""
+    ssl, rest = _SSL.search(rest), _SSL.sub("", rest)
+    host = rest.partition("?")[0].rpartition("@")[2].partition("/")[0]
+    is_libpqs = "," in host or "%" in host  # a socket's folder is escaped
+    url = _from_libpq(f"postgresql://{rest}") if is_libpqs else make_url(f"postgresql+psycopg2://{rest}")
+    if ssl is None:
         return url
-    mode = "require" if ssl == "true" else str(ssl)
-    return url.difference_update_query(["ssl"]).update_query_dict({"sslmode": mode})
+    mode = ssl[1].lower()
+    return url.update_query_dict({"sslmode": _SSLMODES.get(mode, mode)})
 
 
 def _from_libpq(text: str) -> URL:

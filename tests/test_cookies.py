@@ -285,7 +285,7 @@ def test_another_site_cannot_end_sessions_with_the_refresh_cookie(
 def test_our_own_pages_may_use_cookies(start_service: MakeService, headers: dict[str, str]) -> None:
     api = start_service(
         cors_origins="https://board.example.com, http://localhost:5173",
-        public_url="https://Auth.example.com/prefix",
+        public_url="https://Auth.example.com:443/prefix",
     )
     headers = {name: api.base_url if value == "OWN" else value for name, value in headers.items()}
     with browser(api.base_url, headers=headers) as client:

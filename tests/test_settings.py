@@ -13,6 +13,7 @@ from app.config import Settings, load_settings
 from app.devdb import PROJECT
 from tests.support import PATIENCE_SECONDS, SECRET_KEY, clean_environment, make_settings
 
+BOOKS = "https://xn--bcher-kva.example"
 URL = "postgresql://somebody:hidden-password@db:5432/auth"
 
 
@@ -179,6 +180,10 @@ def test_production_is_the_default_environment() -> None:
             '["https://a.example.com","https://B.example.com"]',
             ("https://a.example.com", "https://b.example.com"),
         ),
+        ("https://a.example.com:443,http://a:80/", ("https://a.example.com", "http://a")),
+        ("https://a.example.com:8443,https://a:80", ("https://a.example.com:8443", "https://a:80")),
+        ("https://Bücher.example,http://straße.example:3000", (BOOKS, "http://xn--strae-oqa.example:3000")),
+        ("http://[0:0::1]:5173,http://[::1]:80", ("http://[::1]:5173", "http://[::1]")),
     ],
 )
 def test_origins_are_a_list_however_it_is_written(given: str, origins: tuple[str, ...]) -> None:
@@ -192,11 +197,55 @@ def test_former_secret_keys_are_a_list_however_it_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["*", "null", "board.example.com", "ftp://x", "https://a.example.com/path", "[oops"]
+    ("given", "reason"),
+    [
+        *((given, "looks like https://board.example.com") for given in ("*", "null", "board.example.com")),
+        ("ftp://x", "looks like https://board.example.com or http://localhost:5173"),
+        ("https://a.example.com/path", "without a path"),
+        ("https://a.example.com?x", "without a path"),
+        ("https://user@a.example.com", "user"),
+        ("https://user:hidden@a.example.com", "user"),
+        ("https://*.example.org", "* is not possible"),
+        ("http://localhost:*", "* is not possible"),
+        ("https://a.example.com:abc", "looks like https://board.example.com"),
+        ("https://a.example.com:99999", "looks like https://board.example.com"),
+        ("http://", "looks like https://board.example.com"),
+        ("https:a.example.com", "looks like https://board.example.com"),
+        ("https://a.example.com,http://", "looks like https://board.example.com"),
+        ("[oops", "not a JSON list"),
+    ],
 )
-def test_what_is_no_origin_is_refused(given: str) -> None:
-    with pytest.raises(ValidationError):
+def test_what_is_no_origin_is_refused(given: str, reason: str) -> None:
+    with pytest.raises(ValidationError) as refused:
         make_settings(database_url=URL, cors_origins=given)
+
+    assert reason in str(refused.value)
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "ours"),
+    [
+        ("https://Board.example.com:443/api/", "https://board.example.com/api"),
+        ("http://board:80", "http://board"),
+        ("http://board:8080", "http://board:8080"),
+        ("https://bücher.example/auth", f"{BOOKS}/auth"),
+        ("http://[0:0::1]:8000/", "http://[::1]:8000"),
+    ],
+)
+def test_our_own_address_is_as_browsers_write_it(given: str, ours: str) -> None:
+    settings = make_settings(database_url=URL, public_url=given, frontend_url=given)
+
+    assert (settings.public_url, settings.frontend_url) == (ours, ours)
+    assert settings.trusted_origins == ("/".join(ours.split("/")[:3]),)
+
+
+@pytest.mark.parametrize(
+    "given", ["board.example.com", "https://a:abc", "https://u@a", "https://*.a", "https://a/b?c", "https://"]
+)
+def test_what_is_no_address_of_ours_is_refused(given: str) -> None:
+    with pytest.raises(ValidationError, match=r"looks like https://board\.example\.com, or with a path"):
+        make_settings(database_url=URL, public_url=given)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +284,20 @@ def test_every_spelling_of_a_postgres_url_uses_psycopg2(given: str) -> None:
         ("host=h1,h2 port=7 dbname='d e'", {"host": "h1,h2", "port": "7,7", "dbname": "d e"}),
         ("postgresql+asyncpg://h/d?ssl=require", {"host": "h", "dbname": "d", "sslmode": "require"}),
         ("postgresql+asyncpg://h/d?ssl=true", {"host": "h", "dbname": "d", "sslmode": "require"}),
+        ("postgresql://h/d?ssl=False", {"host": "h", "dbname": "d", "sslmode": "disable"}),
+        ("postgresql://h/d?sslmode=allow&ssl=prefer", {"host": "h", "dbname": "d", "sslmode": "prefer"}),
+        (
+            "postgresql+asyncpg://u:p@h1,h2/d?ssl=require&connect_timeout=5",
+            {"host": "h1,h2", "port": ",", "dbname": "d", "user": "u", "password": "p"}
+            | {"sslmode": "require", "connect_timeout": "5"},
+        ),
+        ("postgresql://u@%2Frun%2Fa%20b/d", {"host": "/run/a b", "dbname": "d", "user": "u"}),
+        (
+            "postgresql://u:%2F@%2frun:5433/d",
+            {"host": "/run", "port": "5433", "dbname": "d"} | {"user": "u", "password": "/"},
+        ),
+        ("postgresql://u@%2Frun,h2/d", {"host": "/run,h2", "port": ",", "dbname": "d", "user": "u"}),
+        ("postgresql://u@/d?host=%2Frun", {"host": "/run", "dbname": "d", "user": "u"}),
     ],
 )
 def test_a_database_is_named_as_libpq_or_another_driver_names_it(
