@@ -38,8 +38,8 @@ test-fast: install ## the tests that start no program of their own
 test-repeat: install ## the whole suite N times, to the first red run: make test-repeat N=10
 	@$(BIN)/python -m tests.repeat $(N) $(PARALLEL)
 
-ha-test: install ## let database servers and replicas fail under honest clients, and print what they felt (2 minutes)
-	@$(BIN)/python -m pytest tests/ha_checks.py --capture=no --quiet
+ha-test: install ## let databases and replicas fail and be replaced under honest clients, and print what those felt (2 minutes)
+	@$(BIN)/python -m pytest tests/ha_checks.py tests/rollout_checks.py --capture=no --quiet
 
 check: lint types imports manifests clients-test test ha-test ## all that CI runs: lint, types, import contracts, all tests
 

@@ -1,15 +1,10 @@
 """The end of a server: it is announced, and drops nobody."""
 
-import shutil
 import signal
 import socket
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from uuid import uuid4
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -23,18 +18,13 @@ from app.server import DrainingServer
 from tests.support import (
     HEALTH,
     LIVE,
-    PASSWORD,
     Started,
     StartProcess,
-    bearer,
-    browser,
     eventually,
     make_settings,
-    new_email,
     patient,
     until_blocked,
 )
-from tests.support.proxies import board_server, haproxy, nginx
 from tests.support.wire import wire
 
 process = pytest.mark.process
@@ -144,105 +134,3 @@ def test_whom_the_kernel_has_let_in_is_served(database_url: str) -> None:
     assert late.makefile("rb").read().startswith(b"HTTP/1.1 200 OK")
     late.close()
     thread.join()
-
-
-class Visitor(threading.Thread):
-    """A session that is used again and again, on one connection as far as the other side likes."""
-
-    def __init__(self, base_url: str) -> None:
-        super().__init__()
-        self.answers: Counter[str] = Counter()
-        self.leaves = threading.Event()
-        self._http = browser(base_url)
-        user = {"email": new_email(), "password": PASSWORD}
-        self._do("register", lambda: self._http.post("/api/v1/users/", json=user))
-        form = {"username": user["email"], "password": PASSWORD}
-        self._pair = self._do("login", lambda: self._http.post("/api/v1/token", data=form)).json()
-
-    def run(self) -> None:
-        while not self.leaves.is_set():
-            self._do("me", lambda: self._http.get("/api/v1/me", headers=bearer(self._pair["access_token"])))
-            refreshed = self._do("refresh", self._refresh)
-            if refreshed.is_success:
-                self._pair = refreshed.json()
-        self._http.close()
-
-    def _refresh(self) -> httpx.Response:
-        body = {"refresh_token": self._pair["refresh_token"]}
-        return self._http.post("/api/v1/refresh", json=body, headers={"Idempotency-Key": uuid4().hex})
-
-    def _do(self, name: str, call: Callable[[], httpx.Response]) -> httpx.Response:
-        try:
-            answer = call()
-        except httpx.TransportError as error:
-            answer = httpx.Response(599, text=repr(error))
-        self.answers[name if answer.is_success else f"{name}: {answer.status_code} {answer.text}"] += 1
-        return answer
-
-
-def address(replica: Started) -> str:
-    return replica.base_url.removeprefix("http://")
-
-
-@contextmanager
-def behind_nginx(folder: Path, replicas: list[Started], board: int) -> Iterator[str]:
-    example = (DEPLOY / "nginx" / "prefix.conf").read_text(encoding="utf-8")
-    (line,) = (each for each in example.splitlines() if "server auth:8000" in each)
-    example = example.replace(line, f"{line}\n{line.replace('auth:8000', address(replicas[1]))}")
-    example = hastened(example, {"keepalive_timeout 4s": "keepalive_timeout 1s"})
-    with nginx(folder, example, replicas[0], board) as url:
-        yield f"{url}/api/auth"
-
-
-@contextmanager
-def behind_haproxy(folder: Path, replicas: list[Started], board: int) -> Iterator[str]:
-    example = (DEPLOY / "haproxy" / "haproxy.cfg").read_text(encoding="utf-8")
-    example = hastened(example, {"inter 1s": "inter 200"})
-    with haproxy(folder, example, replicas[0], board, replicas[1]) as url:
-        yield f"{url}/api/auth"
-
-
-def hastened(example: str, shorter: dict[str, str]) -> str:
-    """With times as much shorter as the test's drain is."""
-    for given, short in shorter.items():
-        assert given in example
-        example = example.replace(given, short)
-    return example
-
-
-PROXIES = {"nginx": behind_nginx, "haproxy": behind_haproxy}
-
-
-@process
-def test_a_rolling_restart_fails_no_request(
-    start_process: StartProcess, database_url: str, tmp_path: Path
-) -> None:
-    """Behind each proxy that is installed, of a replica with one worker and another with two."""
-    drain = {"DRAIN_SECONDS": "2"}
-    replicas = [
-        start_process(database_url, "--timeout-keep-alive", "2", WEB_CONCURRENCY=workers, **drain)
-        for workers in ("1", "2")
-    ]
-    for each in replicas:
-        each.serves()
-    missing = [name for name in PROXIES if not shutil.which(name)]
-    with ExitStack() as stack:
-        board = stack.enter_context(board_server())
-        installed = [proxy for name, proxy in PROXIES.items() if name not in missing]
-        urls = [stack.enter_context(proxy(tmp_path, replicas, board)) for proxy in installed]
-        visitors = [Visitor(url) for url in urls for _ in range(2)]
-        for visitor in visitors:
-            visitor.start()
-        for replica in replicas:
-            replica.process.terminate()
-            replica.ends()
-            replica.start()
-            replica.serves()
-        for visitor in visitors:
-            visitor.leaves.set()
-        for visitor in visitors:
-            visitor.join()
-    for visitor in visitors:
-        assert set(visitor.answers) == {"register", "login", "me", "refresh"}, visitor.answers
-    if missing:
-        pytest.skip(f"not installed, and so left out: {', '.join(missing)}")

@@ -8,7 +8,7 @@ from benchmarks.simulate import COSTS, Cost, Fleet, Morning, closed, enough, sim
 def test_two_calm_replicas_serve_all_who_come() -> None:
     morning = Morning(1_000_000)
 
-    report = simulate(morning, Fleet(2), 20)
+    report = simulate(morning, Fleet(2), 8)
 
     assert not report.shed
     for kind, rate in morning.rates().items():
@@ -19,7 +19,7 @@ def test_two_calm_replicas_serve_all_who_come() -> None:
 def test_more_logins_than_cores_can_hash_are_shed_and_the_rest_goes_on() -> None:
     crowd = Morning(1_000_000, logging_in=1.0)
 
-    report = simulate(crowd, Fleet(2, cores=2), 40)
+    report = simulate(crowd, Fleet(2, cores=2), 20)
 
     assert report.shed["login"] > 0
     assert report.rate("login") == pytest.approx(2 * 2 * 1000 / 240, rel=0.15)
@@ -28,8 +28,8 @@ def test_more_logins_than_cores_can_hash_are_shed_and_the_rest_goes_on() -> None
 
 
 def test_a_closed_system_is_as_fast_as_its_narrowest_part() -> None:
-    worker_bound = closed({"me": (16, Cost(1.0, 0.2))}, cores=4, seconds=10)
-    core_bound = closed({"me": (16, Cost(1.0, 1.0))}, cores=1, seconds=10)
+    worker_bound = closed({"me": (16, Cost(1.0, 0.2))}, cores=4, seconds=4)
+    core_bound = closed({"me": (16, Cost(1.0, 1.0))}, cores=1, seconds=4)
 
     assert worker_bound.rate("me") == pytest.approx(1000, rel=0.05)
     assert core_bound.rate("me") == pytest.approx(500, rel=0.05)
