@@ -81,9 +81,12 @@ class BootstrapUser(BaseModel):
 
 
 def read_text(file: str) -> str:
-    """Raises ValueError with the reason, without the content."""
+    """Without the mark that editors on Windows begin a file with (BOM).
+
+    Raises ValueError with the reason, without the content.
+    """
     try:
-        return Path(file).read_text(encoding="utf-8")
+        return Path(file).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror}") from None
     except ValueError:

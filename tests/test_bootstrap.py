@@ -127,6 +127,17 @@ def test_what_is_no_list_of_users_ends_the_start(given: str, complaint: str) -> 
     assert "hidden" not in str(refused.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_users_and_passwords_may_be_in_files_of_any_editor(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "password").write_text(f"{PASSWORD}\r\n", encoding)
+    ada = {"email": "ada@example.com", "password_file": str(tmp_path / "password")}
+    (tmp_path / "users.json").write_text(json.dumps([GUEST, ada]), encoding)
+
+    settings = make_settings(database_url=URL, bootstrap_users=str(tmp_path / "users.json"))
+
+    assert [user.text for user in settings.bootstrap_users] == ["guest", PASSWORD]
+
+
 @pytest.fixture
 def guests(start_service: MakeService, fresh_database_url: str) -> Api:
     return start_service(database_url=fresh_database_url, bootstrap_users=json.dumps([GUEST]))

@@ -130,6 +130,7 @@ def test_without_a_token_in_the_body_the_cookie_is_taken(tab: httpx.Client) -> N
     assert tab.post(REFRESH).status_code == 200
 
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 WRONG: list[tuple[str, dict[str, Any], tuple[int, str], str]] = [
     (TOKEN, {}, (400, "validation_error"), "invalid_request"),
     (TOKEN, {"data": {"grant_type": "refresh_token"}}, (400, "validation_error"), "invalid_request"),
@@ -151,6 +152,22 @@ WRONG: list[tuple[str, dict[str, Any], tuple[int, str], str]] = [
         {"data": {"grant_type": "password", "refresh_token": "x"}},
         (400, "validation_error"),
         "unsupported_grant_type",
+    ),
+    *(
+        (path, {"content": content, "headers": FORM}, (400, "validation_error"), "invalid_request")
+        for path, content in (
+            (TOKEN, "username=a&username=b&password=x"),
+            (TOKEN, "username=a&password=x&password=x"),
+            (TOKEN, "grant_type=password&grant_type=password&username=a&password=x"),
+            (TOKEN, "grant_type=refresh_token&refresh_token=x&refresh_token=y"),
+            (REFRESH, "refresh_token=x&refresh_token=y"),
+        )
+    ),
+    (
+        TOKEN,
+        {"content": "username=&username=a&password=x&resource=b&resource=c", "headers": FORM},
+        (401, "invalid_credentials"),
+        "invalid_grant",
     ),
 ]
 

@@ -130,6 +130,7 @@ def test_a_refused_registration_echoes_nothing(api: Api) -> None:
 
     assert error_of(response) == (400, "validation_error")
     assert "s3cr3t" not in response.text
+    assert response.json()["detail"][0]["msg"].startswith("An email address must have an @-sign")
     assert all(set(problem) == {"loc", "msg", "type"} for problem in response.json()["detail"])
 
 

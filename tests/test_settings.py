@@ -361,7 +361,7 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
 ) -> None:
     (tmp_path / ".env").write_text(
         f"DATABASE_URL={URL}\nSECRET_KEY={SECRET_KEY}\nBCRYPT_ROUNDS=10\nLOG_LEVEL=debug\nUNKNOWN=1\n",
-        encoding="utf-8",
+        encoding="utf-8-sig",
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BCRYPT_ROUNDS", "11")
@@ -373,7 +373,7 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
 
 def test_a_setting_can_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("key").write_text(f"{SECRET_KEY}\r\n", encoding="utf-8")
+    Path("key").write_text(f"{SECRET_KEY}\r\n", encoding="utf-8-sig")
     Path("url").write_text(f"{URL}\n", encoding="utf-8")
     Path(".env").write_text(f"DATABASE_URL_FILE=url\nJWT_ISSUER_FILE=/nowhere\nSECRET_KEY={'x' * 40}\n")
     monkeypatch.setenv("SECRET_KEY_FILE", "key")

@@ -113,7 +113,8 @@ def _problems_in(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     problems, size = [], len('{"detail":[],"code":"validation_error"}')
     for each in found:
         loc = [part if isinstance(part, int) else _cut(part, _MAX_NAME) for part in each["loc"][:_MAX_DEPTH]]
-        problem = {"loc": loc, "msg": _cut(each["msg"], _MAX_MESSAGE), "type": each["type"]}
+        message = each["msg"].removeprefix("Value error, ")  # pydantic's
+        problem = {"loc": loc, "msg": _cut(message, _MAX_MESSAGE), "type": each["type"]}
         size += len(JSONResponse(problem).body) + 1
         if size > MAX_ERROR_BYTES:
             break

@@ -1,5 +1,6 @@
 """What `/token`, `/refresh` and `/logout` take: forms as RFC 6749 has them, and JSON."""
 
+from collections import Counter
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
@@ -76,9 +77,20 @@ PresentedRefreshToken = Annotated[str, Depends(_refresh_token)]
 
 
 async def _fields(request: Request) -> dict[str, Any]:
-    """Without the empty ones, which a form has for what was not filled in."""
+    """Without the empty ones, which a form has for what was not filled in.
+
+    Raises RequestValidationError, also for one of ours that is there twice (RFC 6749 §3.2), HTTPException,
+    PayloadTooLarge.
+    """
     async with (await utf8_form(request)).form() as form:
-        return {name: value for name, value in form.items() if value}
+        given = [(name, value) for name, value in form.multi_items() if value]
+    counts = Counter(name for name, _ in given)
+    for name in LoginForm.model_fields | RefreshForm.model_fields:
+        if counts[name] > 1:
+            raise RequestValidationError(
+                [{"loc": ("body",), "msg": f"{name} is there twice", "type": "repeated"}]
+            )
+    return dict(given)
 
 
 def _problem(field: str, message: str, kind: str) -> RequestValidationError:
