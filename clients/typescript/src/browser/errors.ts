@@ -25,5 +25,14 @@ export class SignedOutError extends AuthError {
 export async function errorOf(response: Response): Promise<AuthError> {
   const body = (await response.json().catch(() => ({}))) as { code?: string; detail?: string | { msg: string }[] };
   const detail = typeof body.detail === "string" ? body.detail : body.detail?.map(({ msg }) => msg).join("; ");
-  return new AuthError(response.status, body.code ?? "unknown", detail ?? response.statusText);
+  const fallback = response.ok ? `No answer of the service: ${response.url}` : response.statusText;
+  return new AuthError(response.status, body.code ?? "unknown", detail ?? fallback);
+}
+
+/** Rejects with AuthError, also where something else has answered, such as a frontend with its page for every path. */
+export async function answerOf<T>(response: Response): Promise<T> {
+  if (!response.ok) throw await errorOf(response);
+  return response.json().catch(async (failure: unknown) => {
+    throw failure instanceof SyntaxError ? await errorOf(response) : failure;
+  }) as Promise<T>;
 }

@@ -1,6 +1,6 @@
 /** For frontends: signs in with HttpOnly cookies and stays signed in, in all tabs alike. No token reaches a script. */
 import { Rounds } from "./rounds.js";
-import { SignedOutError, errorOf } from "./errors.js";
+import { SignedOutError, answerOf, errorOf } from "./errors.js";
 import type { SignedOutReason } from "./errors.js";
 import { persistently } from "./persistence.js";
 
@@ -32,7 +32,7 @@ export interface AuthClient {
   /** Ends all sessions of the user, or only this one. Rejects where the service could not be told. */
   logout(options?: { scope?: "all" | "session" }): Promise<void>;
   /** `fetch` that refreshes ahead of the expiry and on 401, and then repeats the request once. */
-  fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
+  fetch(input: string | URL | Request, init?: RequestInit): Promise<Response>;
   /** Hears of other tabs no more. */
   close(): void;
 }
@@ -42,7 +42,7 @@ export function createAuthClient({ baseUrl = "", onSignedOut }: AuthClientOption
   const rounds = new Rounds(base, onSignedOut);
   const ask = (path: string, init?: RequestInit) => fetch(`${base}/api/v1${path}`, { credentials: "include", ...init });
 
-  async function repeating(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+  async function repeating(input: string | URL | Request, init?: RequestInit): Promise<Response> {
     const request = new Request(input, { credentials: "include", ...init });
     const seen = await rounds.current();
     const response = await fetch(request.clone());
@@ -75,15 +75,11 @@ export function createAuthClient({ baseUrl = "", onSignedOut }: AuthClientOption
     async logout({ scope = "all" } = {}) {
       await rounds.end(async () => {
         const out = () => ask(`/logout?scope=${scope}`, { method: "POST" });
-        const failure = await persistently(out, async (response) => (response.ok ? undefined : errorOf(response)));
+        const read = async (response: Response) => (response.status === 204 ? undefined : errorOf(response));
+        const failure = await persistently(out, read);
         if (failure && failure.status !== 401) throw failure;
       });
     },
     close: () => rounds.close(),
   };
-}
-
-async function answerOf<T>(response: Response): Promise<T> {
-  if (!response.ok) throw await errorOf(response);
-  return (await response.json()) as T;
 }

@@ -1,4 +1,4 @@
-import { AuthError, errorOf } from "./errors.js";
+import { AuthError, answerOf, errorOf } from "./errors.js";
 import type { SignedOutReason } from "./errors.js";
 import { persistently, sleep } from "./persistence.js";
 
@@ -28,16 +28,18 @@ export class Rounds {
   readonly #base: string;
   readonly #name: string;
   readonly #onSignedOut: ((reason: SignedOutReason) => void) | undefined;
-  readonly #channel: BroadcastChannel;
+  readonly #channel: BroadcastChannel | undefined;
   #alone: Shared | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #signedIn: boolean;
 
   constructor(base: string, onSignedOut: ((reason: SignedOutReason) => void) | undefined) {
     this.#base = base;
-    this.#name = `kanban-auth:${new URL(base, location.href).href}`;
     this.#onSignedOut = onSignedOut;
+    const page = globalThis.location as Location | undefined;
+    this.#name = `kanban-auth:${page ? new URL(base, page.href).href : base}`;
     this.#signedIn = this.#read()?.signedIn ?? false;
+    if (!page) return; // a server renders: there are no tabs, and a channel would keep it running
     this.#channel = new BroadcastChannel(this.#name);
     this.#channel.onmessage = ({ data }: MessageEvent<SignedOutReason>) => this.#hearOfEnd(data);
   }
@@ -71,7 +73,7 @@ export class Rounds {
   }
 
   close(): void {
-    this.#channel.close();
+    this.#channel?.close();
   }
 
   async #refresh(shared: Shared): Promise<boolean> {
@@ -81,7 +83,7 @@ export class Rounds {
     const init: RequestInit = { method: "POST", credentials: "include", headers: { "Idempotency-Key": pending.key } };
     const answer = await persistently(
       () => fetch(`${this.#base}/api/v1/refresh`, init),
-      async (response) => (response.ok ? ((await response.json()) as Pair) : errorOf(response)),
+      async (response) => (response.ok ? answerOf<Pair>(response) : errorOf(response)),
     );
     if (!(answer instanceof AuthError)) return this.#opened(answer), true;
     if (answer.status !== 401) throw answer;
@@ -109,7 +111,7 @@ export class Rounds {
 
   #ended(reason: SignedOutReason): void {
     this.#write({ ...NOBODY, round: (this.#read()?.round ?? 0) + 1 });
-    this.#channel.postMessage(reason);
+    this.#channel?.postMessage(reason);
     this.#hearOfEnd(reason);
   }
 
@@ -121,7 +123,7 @@ export class Rounds {
 
   /** By a lock of all tabs; browsers have none at http:// outside of localhost, where this tab's own queue must do. */
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const locks = navigator.locks as LockManager | undefined;
+    const { locks } = (globalThis.navigator ?? {}) as Partial<Navigator>;
     if (locks) return locks.request(this.#name, work) as Promise<T>;
     const done = this.#queue.then(work);
     this.#queue = done.catch(() => undefined);
