@@ -1,9 +1,12 @@
 """Several database hosts: one of them refuses, freezes, or is a standby."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
+import psycopg2
 import pytest
 from sqlalchemy import Engine, make_url, text
 
@@ -166,3 +169,34 @@ def test_a_statement_that_only_waits_is_not_given_up(
             holder.rollback()
 
     assert registration.result().status_code == 201
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a second address of this host")
+def test_hosts_of_one_name_are_told_apart_by_their_addresses_and_asked_there(
+    start_service: MakeService, servers: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = servers.primary.port
+    hosts = {"host": "db.invalid,db.invalid", "hostaddr": "127.0.0.2,127.0.0.1", "port": f"{port},{port}"}
+    url = make_url(servers.primary.url).set(host=None, port=None, query=hosts)
+    monkeypatch.setattr(waiting, "_DOUBT_SECONDS", 0.05)
+    asked: list[Address] = []
+
+    async def ask(server: Address) -> bool:
+        asked.append(server)
+        return await answers(server)
+
+    with socket.create_server(("127.0.0.2", port)) as silent:
+        silent.setblocking(False)  # noqa: FBT003 — the standard library's
+        api = start_service(database_url=patient(url.render_as_string(hide_password=False)))
+        token = api.log_in()["access_token"]
+        assert _accepted(silent) > 0
+    monkeypatch.setattr(waiting, "answers", ask)
+    with closing(psycopg2.connect(servers.primary.url.replace("+psycopg2", ""))) as holder:
+        holder.cursor().execute("LOCK TABLE users")
+        with ThreadPoolExecutor(1) as threads:
+            request = threads.submit(api.me, token)
+            eventually(lambda: len(asked) > 2)
+            holder.rollback()
+
+    assert request.result().status_code == 200
+    assert set(asked) == {Address("127.0.0.1", port)}

@@ -12,7 +12,6 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.database import hosts, poolers
-from app.database.silence import address_of
 from app.database.waiting import ServerSilent
 from app.greenlets import await_, in_greenlet
 
@@ -72,7 +71,7 @@ class Connector:
                 hosts.heard(asked)
                 raise
             else:
-                hosts.heard(asked, address_of(connection))
+                hosts.heard(asked, hosts.address_of(connection))
                 return connection
 
 

@@ -15,7 +15,8 @@ from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
 from app.database import waiting
 from app.database.connecting import Connector
 from app.database.failures import FAILOVERS, sqlstate
-from app.database.silence import SILENT, address_of
+from app.database.hosts import address_of
+from app.database.silence import SILENT
 from app.database_settings import POOL_SIZE
 from app.telemetry.labels import SQLSTATE_CLASSES
 from app.telemetry.metrics import DatabaseMetrics

@@ -4,9 +4,12 @@ libpq goes on to the next host if one refuses, but not if one is silent. So a ho
 asked last, and by one connection a second; the others pass over it.
 """
 
+import os
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,7 +53,29 @@ def joined(hosts: list[Host]) -> Host:
 
 
 def address(host: Host) -> Address:
-    return Address(host.get("host") or host.get("hostaddr", ""), int(host.get("port") or 5432))
+    """Where libpq connects to: `hostaddr`, whose name may be one that only a certificate knows."""
+    return Address(host.get("hostaddr") or host.get("host", ""), int(host.get("port") or 5432))
+
+
+def address_of(connection: Any) -> Address:
+    """Of an open connection, or the one that is being tried."""
+    named = Address(connection.info.host or "", connection.info.port)
+    servers = [
+        address(host)
+        for host in hosts_of(connection.info.dsn_parameters)
+        if host.get("hostaddr") and named == address({**host, "hostaddr": host.get("host", "")})
+    ]
+    if len(servers) > 1:  # of one name
+        peer = _peer(connection.fileno())
+        servers = [server for server in servers if server.host == peer] or servers
+    return servers[0] if servers else named
+
+
+def _peer(descriptor: int) -> str:
+    """Empty while it is being connected."""
+    with socket.socket(fileno=os.dup(descriptor)) as copy, suppress(OSError):
+        return str(copy.getpeername()[0])
+    return ""
 
 
 def worth_asking(hosts: list[Host]) -> list[Host]:

@@ -4,7 +4,7 @@ import asyncio
 import struct
 import time
 from contextlib import closing
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class Address(NamedTuple):
-    """`host` is a name, an address, or the folder of a Unix socket; empty if libpq chooses."""
+    """`host` is an address, a name, or the folder of a Unix socket; empty if libpq chooses."""
 
     host: str
     port: int
@@ -25,11 +25,6 @@ SILENT: Final[dict[Address, float]] = {}
 """Servers that left a statement without an answer, and a newcomer too: when that was found."""
 
 _asking: Final[dict[tuple[asyncio.AbstractEventLoop, Address], asyncio.Task[bool]]] = {}
-
-
-def address_of(connection: Any) -> Address:
-    """Of an open connection, or the one that is being tried."""
-    return Address(connection.info.host or "", connection.info.port)
 
 
 async def answers(server: Address) -> bool:

@@ -8,7 +8,8 @@ import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_SETUP, connection
 from psycopg2.extras import wait_select
 
-from app.database.silence import Address, address_of, answers
+from app.database.hosts import address_of
+from app.database.silence import Address, answers
 from app.greenlets import await_, in_greenlet
 
 CONNECT_TIMEOUT_SECONDS: Final = 2
