@@ -3,12 +3,14 @@
 A statement that waits for a table's lock makes everybody wait who comes after it. So it waits for a moment
 only; then its revision is rolled back and tried again, and meanwhile the others go on. Each revision is a
 transaction of its own, and keeps its locks no longer than that. What takes long is done in an
-`autocommit_block`, where no time limit counts, by statements that let others read and write meanwhile.
+`autocommit_block`, by statements that let others read and write meanwhile: no time limit counts for those.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import structlog
 from alembic import context
@@ -24,6 +26,8 @@ from app.models import Base
 
 ADVISORY_LOCK = 6_051_220_107  # must differ from all other advisory locks in the database
 LOCK_TIMEOUT = "300ms"
+BESIDE_OTHERS = re.compile(r"\b(CONCURRENTLY|VALIDATE\s+CONSTRAINT)\b", re.IGNORECASE)
+"""Nobody waits behind these, and they wait for autovacuum, which gives way after a second."""
 PAUSE_SECONDS = 1
 ATTEMPTS = 120
 TURN_SECONDS = 0.2
@@ -59,6 +63,7 @@ def connect(given: str) -> Engine:
     engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
     event.listen(engine, "do_connect", Connector())
     event.listen(engine, "begin", _limit_transaction)
+    event.listen(engine, "before_cursor_execute", _limit_statement, retval=True)
     return engine
 
 
@@ -89,8 +94,21 @@ def migrate(engine: Engine) -> None:
             context.run_migrations()
 
 
+def _is_autocommit(connection: Connection) -> bool:
+    return connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+
+
+def _limit_statement(
+    connection: Connection, _cursor: object, statement: str, parameters: Any, *_: object
+) -> tuple[str, Any]:
+    """In one message the two are one transaction."""
+    if _is_autocommit(connection) and not BESIDE_OTHERS.search(statement):
+        statement = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {statement}"
+    return statement, parameters
+
+
 def _limit_transaction(connection: Connection) -> None:
-    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+    if _is_autocommit(connection):
         return
     limits = f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
     connection.connection.cursor().execute(limits)  # through SQLAlchemy it would begin once more

@@ -1,7 +1,9 @@
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -26,6 +28,16 @@ from tests.support import (
 
 FIRST = "16977e70efd2"
 REGISTRATION = text("INSERT INTO users (email, hashed_password, created_at) VALUES ('ada', 'x', now())")
+
+ADDED_WITHOUT_TRANSACTION = """from alembic import op
+
+revision, down_revision = "of_tomorrow", "{}"
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.execute("ALTER TABLE users ADD COLUMN IF NOT EXISTS added text")
+"""
 
 
 def test_migrations_go_up_down_and_up_again(make_database: MakeDatabase) -> None:
@@ -99,6 +111,32 @@ def test_a_migration_that_waits_for_a_lock_blocks_no_writer(make_database: MakeD
 
         assert connection.scalar(text("SELECT count(*) FROM refresh_tokens")) == 2
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == known_revisions()[-1]
+    for each in (watcher, engine):
+        each.dispose()
+
+
+def test_a_lock_outside_of_a_transaction_is_not_waited_for_long_either(
+    make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    ours = PROJECT / "alembic" / "versions"
+    (tmp_path / "of_tomorrow.py").write_text(ADDED_WITHOUT_TRANSACTION.format(known_revisions()[-1]), "utf-8")
+    url = make_database()
+    config = alembic_config(url)
+    config.set_main_option("version_locations", f"{ours}{os.pathsep}{tmp_path}")
+    command.upgrade(config, known_revisions()[-1])
+    watcher, engine = look_into(url), create_engine(url)
+    with watcher.connect() as connection, ThreadPoolExecutor(1) as threads:
+        with engine.begin() as long_transaction:
+            long_transaction.execute(text("SELECT count(*) FROM users"))
+            migration = threads.submit(command.upgrade, config, "head")
+            until_blocked(watcher)
+
+            connection.execute(REGISTRATION)
+
+            assert not migration.done()
+        migration.result()
+
+        assert connection.scalar(text("SELECT added FROM users")) is None
     for each in (watcher, engine):
         each.dispose()
 
