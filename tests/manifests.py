@@ -6,6 +6,7 @@ Of custom resources the package has no schema; tests/test_kubernetes.py knows th
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -28,8 +29,8 @@ spec:
 """
 
 
-def rendered(overlay: str) -> list[dict[str, Any]]:
-    command = ["kubectl", "kustomize", str(FOLDER / overlay)]
+def rendered(overlay: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
+    command = ["kubectl", "kustomize", str(folder / overlay)]
     result = subprocess.run(command, capture_output=True, check=False, text=True)
     if result.returncode:
         raise SystemExit(f"{overlay}: {result.stderr}")
