@@ -4,8 +4,8 @@ from typing import Final
 
 from pydantic import Field
 
+from app.database_urls import PostgresUrl
 from app.setting_groups import EnvironmentSettings
-from app.setting_types import PostgresUrl
 
 POOL_SIZE: Final = 10
 

@@ -5,26 +5,18 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-import psycopg2
-from psycopg2.extensions import make_dsn, parse_dsn
 from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 MIN_SECRET_BYTES: Final = 32
 MIN_DISTINCT_BYTES: Final = 8  # `openssl rand -hex` gives fewer once in a million times
 _MAKE_ONE: Final = "try: openssl rand -hex 32"
-_DIALECT: Final[Any] = PGDialect_psycopg2()  # type: ignore[no-untyped-call] # the constructor is untyped
 _RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,4})([smh])")
 PATH_PREFIX: Final = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?")
 _URL: Final = re.compile(r"(https?://[^\s/?#\\@*]+)(/[A-Za-z0-9._~/-]*)?", re.IGNORECASE)
-_SSL: Final = re.compile(r"(?<=[?&])ssl=([A-Za-z-]+)(?:&|$)")
-_SSLMODES: Final = {"true": "require", "false": "disable"}
 _UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
 
 
@@ -101,53 +93,6 @@ def _base_url(value: str) -> str:
     raise ValueError("looks like https://board.example.com, or with a path")
 
 
-def _postgres_url(value: SecretStr) -> SecretStr:
-    url = parse_postgres_url(value.get_secret_value().strip())
-    return SecretStr(url.render_as_string(hide_password=False))
-
-
-def parse_postgres_url(text: str) -> URL:
-    """A URL, for whichever driver it was written, or else libpq's own form (host=... dbname=...).
-
-    Raises ValueError, without a word of the password.
-    """
-    spelled = re.fullmatch(r"postgres(?:ql)?(?:\+[a-z0-9]+)?://(.*)", text, re.DOTALL)
-    if not text or ("://" in text and not spelled):
-        raise ValueError("must begin with postgresql://")
-    try:
-        url = _from_url(spelled[1]) if spelled else _from_libpq(text)
-        parameters = _DIALECT.create_connect_args(url)[1]
-    except (ArgumentError, ValueError, psycopg2.ProgrammingError):
-        raise ValueError("looks like postgresql://user:password@host:5432/database") from None
-    try:
-        make_dsn(**parameters)
-    except psycopg2.ProgrammingError as error:  # names a parameter that libpq does not know
-        raise ValueError(str(error).strip().removeprefix("invalid dsn: ")) from None
-    return url
-
-
-def _from_url(rest: str) -> URL:
-    """`ssl` is asyncpg's word for `sslmode`."""
-    ssl, rest = _SSL.search(rest), _SSL.sub("", rest)
-    host = rest.partition("?")[0].rpartition("@")[2].partition("/")[0]
-    is_libpqs = "," in host or "%" in host  # a socket's folder is escaped
-    url = _from_libpq(f"postgresql://{rest}") if is_libpqs else make_url(f"postgresql+psycopg2://{rest}")
-    if ssl is None:
-        return url
-    mode = ssl[1].lower()
-    return url.update_query_dict({"sslmode": _SSLMODES.get(mode, mode)})
-
-
-def _from_libpq(text: str) -> URL:
-    """With as many hosts as it has; SQLAlchemy knows several in the query alone, and a port for each."""
-    parts = parse_dsn(text)
-    user, password, name = (parts.pop(key, None) for key in ("user", "password", "dbname"))
-    hosts = parts.get("host", "").count(",") + 1
-    if hosts > 1 and "port" in parts and "," not in parts["port"]:
-        parts["port"] = ",".join([parts["port"]] * hosts)
-    return URL.create("postgresql+psycopg2", user, password, database=name, query=parts)
-
-
 def _random(value: SecretStr, info: ValidationInfo) -> SecretStr:
     secret = value.get_secret_value().encode()
     if in_production(info) and len(secret) < MIN_SECRET_BYTES:
@@ -172,4 +117,3 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 RateSetting = Annotated[
     Rate, NoDecode, BeforeValidator(lambda value: Rate.parse(value) if isinstance(value, str) else value)
 ]
-PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]

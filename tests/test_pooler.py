@@ -186,6 +186,21 @@ def test_behind_a_pooler_our_timeouts_hold(
     db.engine.dispose()
 
 
+@pytest.mark.parametrize("way", ["direct", "pooled"])
+def test_options_are_read_as_the_server_reads_them(database_url: str, either: Pool, way: str) -> None:
+    options = r"-c work_mem=5MB --search-path=a,b -cour.name=it's\ 5%,\\not\ 4"
+    url = make_url(database_url if way == "direct" else either(database_url))
+    given = url.update_query_dict({"options": options}).render_as_string(hide_password=False)
+    db = Database(connect(given))
+    show = text("SELECT current_setting(:name)")
+
+    found = [db.execute(show, {"name": name})[0][0] for name in ("work_mem", "our.name", "search_path")]
+
+    assert found[:2] == ["5MB", "it's 5%,\\not 4"]
+    assert found[2].replace('"', "").replace(" ", "") == "a,b"
+    db.engine.dispose()
+
+
 def _by_itself(db: Database, statement: TextClause) -> None:
     if "LOCK" in statement.text:
         statement = text("SELECT FROM users FOR UPDATE")

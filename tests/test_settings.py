@@ -298,6 +298,21 @@ def test_every_spelling_of_a_postgres_url_uses_psycopg2(given: str) -> None:
         ),
         ("postgresql://u@%2Frun,h2/d", {"host": "/run,h2", "port": ",", "dbname": "d", "user": "u"}),
         ("postgresql://u@/d?host=%2Frun", {"host": "/run", "dbname": "d", "user": "u"}),
+        (
+            "postgresql://h/d?sslmode=allow&target_session_attrs=any&target_session_attrs=read-write",
+            {"host": "h", "dbname": "d", "sslmode": "allow", "target_session_attrs": "read-write"},
+        ),
+        ("postgresql://h/d?ssl=require&ssl=false", {"host": "h", "dbname": "d", "sslmode": "disable"}),
+        ("postgresql://h/d?gssencmode=require", {"host": "h", "dbname": "d", "gssencmode": "require"}),
+        ("postgresql://h/d?host=a&host=b&port=1&port=2", {"host": "a,b", "port": "1,2", "dbname": "d"}),
+        ("postgresql://u@/d?host=a,b&port=7", {"host": "a,b", "port": "7,7", "dbname": "d", "user": "u"}),
+        ("hostaddr=::1 port=7 dbname=d", {"host": "::1", "port": "7", "dbname": "d"}),
+        ("hostaddr=127.0.0.1,::1 port=7 dbname=d", {"host": "127.0.0.1,::1", "port": "7,7", "dbname": "d"}),
+        ("postgresql://:7/d?hostaddr=::1", {"host": "::1", "port": 7, "dbname": "d"}),
+        (
+            "host=a,b hostaddr=127.0.0.1,::1 dbname=d",
+            {"host": "a,b", "port": ",", "hostaddr": "127.0.0.1,::1", "dbname": "d"},
+        ),
     ],
 )
 def test_a_database_is_named_as_libpq_or_another_driver_names_it(
@@ -313,6 +328,15 @@ def test_a_database_is_named_as_libpq_or_another_driver_names_it(
     [
         ("postgresql://u:hidden@h/d?schema=public", 'invalid connection option "schema"'),
         ("postgresql://u:hidden@h:port/d", "looks like postgresql://"),
+        ("postgresql://u:hidden/x@h1,h2/d", "a port is a number from 1 to 65535"),
+        ("postgresql://u:hidden@h:65536/d", "a port is a number from 1 to 65535"),
+        ("postgresql://u:hidden@h1:0,h2/d", "a port is a number from 1 to 65535"),
+        ("host=h1,h2 port=1,2,3 password=hidden", "3 of port do not go with 2 of host"),
+        ("host=h1,h2,h3 port=1,2 password=hidden", "2 of port do not go with 3 of host"),
+        ("host=h1,h2 hostaddr=::1 password=hidden", "1 of hostaddr do not go with 2 of host"),
+        ("postgresql://u:hidden@h/d?target_session_attrs=foo", 'invalid target_session_attrs value: "foo"'),
+        ("postgresql://u:hidden@h1,h2/d?sslmode=on", 'invalid sslmode value: "on"'),
+        ("service=nobodys password=hidden", 'definition of service "nobodys" not found'),
         ("postgresql://u:hidden%@h1,h2/d", "looks like postgresql://"),
         ("hidden", "looks like postgresql://"),
         (" ", "must begin with postgresql://"),

@@ -8,10 +8,10 @@ from typing import Annotated, Final, TextIO
 import typer
 
 from app.cli.running import AsJson, open_container, say, show
+from app.database_urls import parse_postgres_url
 from app.services.accounts.foreign_table import ForeignDatabaseFailed, ForeignTable, open_foreign_table
 from app.services.accounts.import_rows import MISSING, UnusableColumns, check_columns
 from app.services.accounts.imports import ImportRefused, Report, Row
-from app.setting_types import parse_postgres_url
 
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Import what is usable, and skip the rest.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be imported, and import nothing.")]

@@ -3,13 +3,15 @@
 So what a connection asks for at its start goes with each message instead, at no further round trip.
 """
 
-import shlex
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, cursor
 
 _REFUSAL: Final = "unsupported startup parameter"  # PgBouncer's word
+_WORD: Final = re.compile(r"(?:\\.|[^\s\\])+", re.DOTALL)
+_LISTS: Final = frozenset({"search_path", "datestyle", "temp_tablespaces", "local_preload_libraries"})
 
 
 def refuses_options(error: Exception) -> bool:
@@ -39,13 +41,13 @@ class LimitedCursor(cursor):
         order = query.decode() if isinstance(query, bytes) else query
         idle = self.connection.info.transaction_status == TRANSACTION_STATUS_IDLE
         if idle and "CONCURRENTLY" not in order:  # that refuses to be one of several
-            query = self.settings + order
+            query = (self.settings if vars is None else self.settings.replace("%", "%%")) + order
         super().execute(query, vars)
 
 
 def limited(options: str) -> type[LimitedCursor]:
     """A cursor that asks for these startup `options` (-c name=value) for each transaction."""
-    orders = (f"SET LOCAL {name} = {_quoted(value)};" for name, value in _settings(options))
+    orders = (f"SET LOCAL {name} = {_quoted(name, value)};" for name, value in _settings(options))
     return type("Limited", (LimitedCursor,), {"settings": "".join(orders)})
 
 
@@ -55,12 +57,15 @@ def is_pooled(connection: Any) -> bool:
 
 
 def _settings(options: str) -> Iterator[tuple[str, str]]:
-    for word in shlex.split(options):
-        name, given, value = word.removeprefix("-c").removeprefix("--").partition("=")
+    """Words end at a space, a backslash keeps what follows it, and quotes mean nothing (libpq, `options`)."""
+    for word in _WORD.findall(options):
+        kept = re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL)
+        name, given, value = kept.removeprefix("-c").removeprefix("--").partition("=")
         if given:
             yield name.replace("-", "_"), value
 
 
-def _quoted(value: str) -> str:
+def _quoted(name: str, value: str) -> str:
     """A list has quotes around each of its parts."""
-    return ", ".join("'{}'".format(part.strip().replace("'", "''")) for part in value.split(","))
+    parts = map(str.strip, value.split(",")) if name.lower() in _LISTS else [value]
+    return ", ".join("'{}'".format(part.replace("'", "''")) for part in parts)
