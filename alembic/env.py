@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg2
 import structlog
 from alembic import context
 from psycopg2 import errorcodes
@@ -22,33 +23,48 @@ from sqlalchemy.pool import NullPool
 from app.config import load_settings
 from app.database.connecting import Connector
 from app.database.failures import describe, sqlstate
+from app.database.poolers import is_pooled
 from app.models import Base
 
 ADVISORY_LOCK = 6_051_220_107  # must differ from all other advisory locks in the database
 LOCK_TIMEOUT = "300ms"
 BESIDE_OTHERS = re.compile(r"\b(CONCURRENTLY|VALIDATE\s+CONSTRAINT)\b", re.IGNORECASE)
 """Nobody waits behind these, and they wait for autovacuum, which gives way after a second."""
+FAILURES = OperationalError, psycopg2.OperationalError
 PAUSE_SECONDS = 1
 ATTEMPTS = 120
 TURN_SECONDS = 0.2
+PAST_THE_POOLER = (
+    "Through a pooler it needs two connections, and the role's timeouts count while indexes are built:"
+    " set DATABASE_DIRECT_URL to the server's own address."
+)
 
 log = structlog.get_logger()
 
 
 def run() -> None:
     engine = connect(context.config.attributes.get("url") or load_settings().migration_url)
-    with alone(engine):
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                migrate(engine)
-            except OperationalError as error:
-                if sqlstate(error) not in {errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED}:
-                    raise
-                if attempt == 1:
-                    log.warning("migration.waiting", reason=describe(error))
-                time.sleep(PAUSE_SECONDS)
-            else:
-                return
+    with alone(engine) as keeper:
+        try:
+            migrate_in_turns(engine)
+        except FAILURES as error:
+            if not is_pooled(keeper.connection.dbapi_connection):
+                raise
+            raise SystemExit(f"The migration failed: {describe(error)}. {PAST_THE_POOLER}") from None
+
+
+def migrate_in_turns(engine: Engine) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            migrate(engine)
+        except FAILURES as error:
+            if sqlstate(error) not in {errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED}:
+                raise
+            if attempt == 1:
+                log.warning("migration.waiting", reason=describe(error))
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return
     raise SystemExit("The migration gives up: others hold locks on the tables that it changes.")
 
 
@@ -68,7 +84,7 @@ def connect(given: str) -> Engine:
 
 
 @contextmanager
-def alone(engine: Engine) -> Iterator[None]:
+def alone(engine: Engine) -> Iterator[Connection]:
     """Holds a lock in a transaction on a connection of its own, as some statements refuse to run in one.
 
     Others ask again and again. Who waits for a lock has a snapshot, and CONCURRENTLY waits for snapshots:
@@ -82,7 +98,7 @@ def alone(engine: Engine) -> Iterator[None]:
             keeper.rollback()
             time.sleep(TURN_SECONDS)
         keeper.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        yield
+        yield keeper
 
 
 def migrate(engine: Engine) -> None:

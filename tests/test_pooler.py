@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from alembic import command
 from sqlalchemy import URL, Engine, TextClause, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 
@@ -24,6 +25,7 @@ from tests.support import (
     MakeDatabase,
     MakeService,
     StartProcess,
+    alembic_config,
     at_once,
     bearer,
     eventually,
@@ -41,6 +43,7 @@ pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed"),
 ]
+FIRST = "16977e70efd2"
 Pool = Callable[..., str]
 
 
@@ -124,6 +127,38 @@ def test_behind_a_pooler_the_start_migrates_and_serves(
 
     assert started.register().status_code == 201
     assert "database.pooler" in started.output
+
+
+def test_a_migration_that_no_setting_reaches_ends_with_a_word_of_the_direct_way(
+    make_database: MakeDatabase, either: Pool
+) -> None:
+    """The role's own timeout cancels CREATE INDEX CONCURRENTLY, which waits for whoever writes meanwhile."""
+    url = make_database()
+    command.upgrade(alembic_config(url), FIRST)
+    writer = look_into(url)
+
+    with writer.connect() as connection:
+        database = make_url(url).database
+        connection.execute(text(f"ALTER DATABASE \"{database}\" SET statement_timeout = '300ms'"))
+        connection.execute(text("BEGIN"))
+        connection.execute(text("LOCK TABLE users IN ROW EXCLUSIVE MODE"))
+        with pytest.raises(SystemExit, match=r"canceling statement.*DATABASE_DIRECT_URL"):
+            command.upgrade(alembic_config(either(url)), "head")
+        connection.execute(text("ROLLBACK"))
+    command.upgrade(alembic_config(url), "head")
+
+    with writer.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM pg_index WHERE NOT indisvalid")) == 0
+    writer.dispose()
+
+
+def test_a_migration_through_a_pooler_with_one_connection_ends_with_a_word_of_the_direct_way(
+    make_database: MakeDatabase, pooled: Pool
+) -> None:
+    url = pooled(make_database(), "default_pool_size = 1", "query_wait_timeout = 1")
+
+    with pytest.raises(SystemExit, match=r"server closed.*two connections.*DATABASE_DIRECT_URL"):
+        command.upgrade(alembic_config(url), "head")
 
 
 def test_behind_a_pooler_the_service_does_what_it_does_without(

@@ -26,7 +26,11 @@ def ignores_options(connection: Any, options: str) -> bool:
         asking.execute("SELECT " + ", ".join(f"current_setting('{name}')" for name, _ in asked))
         found = asking.fetchone()
     connection.autocommit = False
-    return any(value == "0" != given for value, (_, given) in zip(found, asked, strict=True))
+    return any(_is_off(value) != _is_off(given) for value, (_, given) in zip(found, asked, strict=True))
+
+
+def _is_off(timeout: str) -> bool:
+    return not re.search("[1-9]", timeout)
 
 
 class LimitedCursor(cursor):
