@@ -7,6 +7,13 @@ python -m app.serve --migrate-only
 import os
 import signal
 import sys
+
+if __name__ == "__main__":
+    # Process 1 of a container receives only signals that it has a handler for, and the imports take a while.
+    # It ends at once, as what is interrupted in a migration would only say in a traceback that it was.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+
 import time
 from pathlib import Path
 from typing import Final, NoReturn
@@ -42,8 +49,6 @@ log = structlog.get_logger()
 def main(options: list[str]) -> NoReturn:
     """Raises SystemExit with a one-line reason if the settings or the database are not usable."""
     settings = load_settings()
-    # Process 1 of a container receives only signals that it has a handler for.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     configure_logging(level=settings.log_level, json=settings.json_logs)
     if foreign := foreign_settings(settings):
         log.warning("settings.foreign", ours=foreign)
@@ -68,6 +73,7 @@ def main(options: list[str]) -> NoReturn:
         *options,
     ]
     sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # until it has its handlers
     os.execv(server[0], server)
 
 

@@ -8,12 +8,15 @@ import multiprocessing
 import os
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from multiprocessing.synchronize import Lock
 from typing import Any, Final
 
 from uvicorn import Config, Server
+from uvicorn.server import HANDLED_SIGNALS
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from app.http.connections import STATE_KEY
@@ -32,6 +35,12 @@ class DrainingServer(Server):
         super().__init__(config)
         self._turn = turn
         self._has_turn = False
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            _unblock_signals()
+            yield
 
     async def on_tick(self, counter: int) -> bool:
         if not await super().on_tick(counter):
@@ -58,6 +67,11 @@ class DrainingServer(Server):
         await super().shutdown(sockets)
         if self._turn is not None and self._has_turn:
             self._turn.release()
+
+
+def _unblock_signals() -> None:
+    """`app.serve` has blocked them, as process 1 never hears of those that come before its handlers."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
 
 
 def _take(listener: Any) -> list[socket.socket]:
@@ -87,6 +101,7 @@ class _Worker(multiprocess.Process):
 class _Supervisor(Multiprocess):
     def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
+        _unblock_signals()
         turn = multiprocessing.get_context("spawn").Lock()
         multiprocess.Process = partial(_Worker, turn)  # type: ignore[misc, assignment] # what it calls
 

@@ -6,9 +6,11 @@ import re
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from alembic import command
 from psycopg2.extensions import make_dsn
 from sqlalchemy import Engine, create_engine, make_url, text
 
@@ -22,9 +24,12 @@ from tests.support import (
     OwnServer,
     Started,
     StartProcess,
+    alembic_config,
     browser,
     eventually,
+    look_into,
     reserved_port,
+    until_blocked,
 )
 from tests.support.siblings import Sibling
 
@@ -146,14 +151,67 @@ def test_settings_of_another_project_are_one_line_of_the_log(start_process: Star
     assert "hidden" not in started.output
 
 
-def test_sigterm_ends_the_wait_for_a_database(start_process: StartProcess, own_server: OwnServer) -> None:
-    own_server.kill()
-    started = start_process(own_server.url, DATABASE_WAIT_SECONDS="3600")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_wait_for_a_database_without_a_traceback(
+    start_process: StartProcess, number: signal.Signals
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nowhere = silent(listener)
+    started = start_process(nowhere, DATABASE_WAIT_SECONDS="3600")
     started.wait_for(lambda: "database.waiting" in started.output, "waiting")
 
-    started.process.terminate()
+    started.process.send_signal(number)
 
-    assert started.ends() == 128 + signal.SIGTERM
+    assert started.ends() == 128 + number
+    assert "Traceback" not in started.output
+
+
+class Held:
+    """A start that stands still where it imports a module, until it is let go."""
+
+    def __init__(self, start: StartProcess, url: str, folder: Path, module: str, **settings: str) -> None:
+        self._door = folder / "door"
+        os.mkfifo(self._door)
+        (folder / f"{module}.py").write_text(
+            f"import sys\nopen({str(self._door)!r}).read()\n"
+            f"sys.path.remove({str(folder)!r})\ndel sys.modules[{module!r}]\nimport {module}\n",
+            encoding="utf-8",
+        )
+        self.started = start(url, PYTHONPATH=str(folder), **settings)
+        writer = eventually(self._reached)
+        assert writer is not None
+        self._writer = writer
+
+    def _reached(self) -> int | None:
+        with suppress(OSError):  # nobody reads yet
+            return os.open(self._door, os.O_WRONLY | os.O_NONBLOCK)
+        return None
+
+    def let_go(self) -> None:
+        os.close(self._writer)
+
+
+def test_a_signal_is_heard_while_the_start_is_imported(start_process: StartProcess, tmp_path: Path) -> None:
+    """Process 1 would lose it, where nothing has been done for it yet."""
+    held = Held(start_process, NOWHERE, tmp_path, "psycopg2")
+
+    held.started.process.terminate()
+
+    assert held.started.ends() == 128 + signal.SIGTERM
+    held.let_go()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_is_heard_while_the_server_takes_the_place_of_the_start(
+    start_process: StartProcess, database_url: str, tmp_path: Path, workers: str
+) -> None:
+    held = Held(start_process, database_url, tmp_path, "uvicorn", WEB_CONCURRENCY=workers)
+
+    held.started.process.terminate()
+    held.let_go()
+
+    assert held.started.ends() in (0, -signal.SIGTERM)
+    assert re.search("(Finished server|Stopping parent) process", held.started.output)
 
 
 def test_a_replica_is_ready_once_somebody_else_has_migrated_and_needs_no_restart(
@@ -195,6 +253,25 @@ def test_sigterm_ends_a_migration_that_waits_for_another(
 
         assert started.ends() == 128 + signal.SIGTERM  # while the lock is not given up
     engine.dispose()
+
+
+def test_sigterm_ends_a_migration_in_the_middle_of_a_statement_without_a_traceback(
+    start_process: StartProcess, make_database: MakeDatabase
+) -> None:
+    url = make_database()
+    command.upgrade(alembic_config(url), "16977e70efd2")  # the next one makes indexes of users
+    engine, watcher = create_engine(url), look_into(url)
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as other:
+        other.execute(text("SELECT count(*) FROM users"))  # CREATE INDEX waits for its end
+        started = start_process(url)
+        until_blocked(watcher)
+
+        started.process.terminate()
+
+        assert started.ends() == 128 + signal.SIGTERM
+    assert "Traceback" not in started.output
+    for each in (watcher, engine):
+        each.dispose()
 
 
 def arrived(started: Started, path: str) -> int:
