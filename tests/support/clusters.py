@@ -102,6 +102,12 @@ class Node:
         """Returns when it takes writes."""
         self.execute(f"SELECT pg_promote(wait_seconds => {PATIENCE_SECONDS})")
 
+    def follow(self, primary: "Node") -> None:
+        """A standby gets its changes there from now on."""
+        source = f"host=127.0.0.1 port={primary.port} user=postgres"
+        self.execute(f"ALTER SYSTEM SET primary_conninfo = '{source}'")
+        self.execute("SELECT pg_reload_conf()")
+
     def rewind(self, primary: "Node") -> None:
         """Once a primary itself and stopped, it becomes a standby of the one that followed it."""
         source = f"host=127.0.0.1 port={primary.port} user=postgres dbname=postgres"
@@ -174,17 +180,29 @@ class Cluster:
         """Commits wait for nobody: what an operator does while there is no standby."""
         _wait_for_nobody(self.primary)
 
-    def catch_up(self) -> None:
+    def catch_up(self, standby: Node | None = None) -> None:
         """Return when the standby shows what the primary has committed by now."""
-        position = self.primary.execute("SELECT pg_current_wal_flush_lsn()")
+        node, position = standby or self.standby, self.primary.execute("SELECT pg_current_wal_flush_lsn()")
         reached = f"SELECT pg_last_wal_replay_lsn() >= '{position}'"
-        eventually(lambda: self.standby.execute(reached), lambda: f"the standby at {position}")
+        eventually(lambda: node.execute(reached), lambda: f"{node.name} at {position}")
 
     def fail_over(self) -> None:
         """Promotes the standby. What was the primary is left as it is."""
         _wait_for_nobody(self.standby)  # it may have been a primary with a standby before
         self.standby.promote()
         self.primary, self.standby = self.standby, self.primary
+
+    @contextmanager
+    def another_standby(self) -> Iterator[Node]:
+        """A second one, until the end."""
+        with reserved_port() as port:
+            node = Node(self.primary.data.parent, "db3", port)
+            try:
+                node.clone(self.primary)
+                yield node
+            finally:
+                node.kill()
+                shutil.rmtree(node.data, ignore_errors=True)
 
     def heal(self) -> None:
         """Both are there, and one follows the other."""
@@ -194,6 +212,7 @@ class Cluster:
                 node.start()
         if not self.standby.execute("SELECT pg_is_in_recovery()"):
             self.standby.stop()
+            self.primary.execute("CHECKPOINT")  # the one of its promotion takes its time, and is waited for
             self.standby.rewind(self.primary)
         self.catch_up()
 

@@ -7,20 +7,14 @@ from typing import Final
 from sqlalchemy import text
 
 from app.database.failures import describe
+from app.database.places import Place, place_of
 from app.database.transactions import Database
 from app.errors import DatabaseUnavailable
 from app.services.operations.doctor.findings import Finding, ok, warning
 
 SUBJECT: Final = "read database"
 
-_POSITION: Final = text(
-    "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text"
-)
-_STANDBY: Final = text(
-    "SELECT pg_is_in_recovery() AS follows,"
-    " CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused,"
-    " CAST(greatest(CAST(:position AS pg_lsn) - pg_last_wal_replay_lsn(), 0) AS bigint) AS behind"
-)
+_IS_PAUSED: Final = text("SELECT pg_is_wal_replay_paused()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +28,17 @@ class StandbyChecks:
         """Nothing where none is set. Raises DatabaseUnavailable if the primary is away."""
         if self.standby is None:
             return
-        position = self.primary.execute(_POSITION)[0][0]
+        primary = place_of(self.primary)
         try:
-            found = self.standby.execute(_STANDBY, {"position": position})[0]
+            yield self._compare(self.standby, primary)
         except DatabaseUnavailable as error:
             yield warning(SUBJECT, f"does not answer, so the primary does: {describe(error)}")
-            return
-        if not found.follows:
-            yield warning(SUBJECT, "is no standby, so it is not asked")
-        elif found.paused:
-            yield warning(SUBJECT, f"has paused its replay, {found.behind} bytes behind")
-        else:
-            yield ok(SUBJECT, f"a standby, {found.behind} bytes behind")
+
+    def _compare(self, standby: Database, primary: Place) -> Finding:
+        place = place_of(standby)
+        if objection := place.objection(primary):
+            return warning(SUBJECT, f"{objection}, so it is not asked")
+        behind = max(primary.position - place.position, 0)
+        if standby.execute(_IS_PAUSED)[0][0]:
+            return warning(SUBJECT, f"has paused its replay, {behind} bytes behind")
+        return ok(SUBJECT, f"a standby, {behind} bytes behind")
