@@ -10,9 +10,11 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import c_bool
 from functools import partial
 from importlib import import_module
 from multiprocessing.synchronize import Lock
+from types import FrameType
 from typing import Any, Final
 
 from uvicorn import Config, Server
@@ -31,10 +33,11 @@ class DrainingServer(Server):
     that than an eighth of the time that requests in flight have.
     """
 
-    def __init__(self, config: Config, turn: Lock | None = None) -> None:
+    def __init__(self, config: Config, turn: Lock | None = None, hurry: c_bool | None = None) -> None:
         super().__init__(config)
         self._turn = turn
         self._has_turn = False
+        self._hurry = hurry
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -53,7 +56,7 @@ class DrainingServer(Server):
 
     def _is_interrupted(self) -> bool:
         """Somebody at a keyboard waits."""
-        return signal.SIGINT in self._captured_signals
+        return signal.SIGINT in self._captured_signals or bool(self._hurry and self._hurry.value)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Whom the kernel has let in and we have not is served; whoever comes later is refused."""
@@ -87,23 +90,31 @@ def _take(listener: Any) -> list[socket.socket]:
 
 
 class _Worker(multiprocess.Process):
-    def __init__(self, turn: Lock, config: Config, sockets: list[socket.socket]) -> None:
+    def __init__(self, turn: Lock, hurry: c_bool, config: Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
         self._turn = turn
+        self._hurry = hurry
 
     @property
     def server(self) -> Server:
         if self._server is None:
-            self._server = DrainingServer(self.config, self._turn)
+            self._server = DrainingServer(self.config, self._turn, self._hurry)
         return self._server
 
 
 class _Supervisor(Multiprocess):
     def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
+        spawn = multiprocessing.get_context("spawn")
+        self._hurry = spawn.RawValue(c_bool)
+        multiprocess.Process = partial(_Worker, spawn.Lock(), self._hurry)  # type: ignore[misc, assignment] # what it calls
+        signal.signal(signal.SIGINT, self._hear_interrupt)
         _unblock_signals()
-        turn = multiprocessing.get_context("spawn").Lock()
-        multiprocess.Process = partial(_Worker, turn)  # type: ignore[misc, assignment] # what it calls
+
+    def _hear_interrupt(self, number: int, _: FrameType | None) -> None:
+        """Also while the workers are waited for. A worker that felt a second SIGINT would end at once."""
+        self._hurry.value = True
+        self.signal_queue.append(number)
 
     def terminate_all(self) -> None:
         """A socket that is open here lets in whom no worker takes any more."""

@@ -66,6 +66,24 @@ def test_a_server_that_will_stop_says_so_and_works_on(
 
 
 @process
+@pytest.mark.parametrize("drains_already", [False, True])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_interrupt_of_the_first_process_alone_is_enough_not_to_wait(
+    start_process: StartProcess, database_url: str, workers: str, *, drains_already: bool
+) -> None:
+    started = start_process(database_url, DRAIN_SECONDS=LONG, WEB_CONCURRENCY=workers).serves()
+    eventually(lambda: started.output.count("Application startup complete") == int(workers))
+    if drains_already:
+        started.process.terminate()
+        eventually(lambda: started.output.count("server.draining") == int(workers))
+
+    started.process.send_signal(signal.SIGINT)
+
+    started.ends()
+    assert started.output.count("Finished server process") == int(workers)
+
+
+@process
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_who_comes_after_that_is_refused_while_running_requests_end(
     start_process: StartProcess, fresh_database_url: str, fresh_database: Engine, workers: str
