@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 from alembic import command
-from sqlalchemy import URL, Engine, TextClause, create_engine, event, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import URL, Engine, TextClause, event, make_url, text
 
+from app.database import connecting
 from app.database.engine import connect
 from app.database.failures import sqlstate
 from app.database.transactions import Database
@@ -90,9 +90,10 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
             through = server.set(host="127.0.0.1", port=ports[settings], password="any", query={})
 
             def answers() -> bool:
+                dsn = through.set(drivername="postgresql").render_as_string(hide_password=False)
                 try:
-                    create_engine(through).connect().close()
-                except OperationalError:
+                    psycopg2.connect(dsn).close()
+                except psycopg2.OperationalError:
                     return False
                 return True
 
@@ -187,16 +188,37 @@ def test_behind_a_pooler_the_service_does_what_it_does_without(
     assert api.operator.cleanup.prune() is not None
 
 
-def test_a_pooler_is_noticed_once_for_each_pool(
+def test_a_pooler_is_noticed_once_by_a_process(
     either: Pool, database_url: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout", lines)  # pytest has put its own back since the fixture did
     configure_logging(level="WARNING", json=True)
-    engine = connect(either(database_url), size=3)
+    connecting.warn_once.cache_clear()
+    engines = [connect(either(database_url), size=2) for _ in range(2)]
 
-    with engine.connect(), engine.connect(), engine.connect():
-        assert len(lines.events("database.pooler")) == 1
-    engine.dispose()
+    for engine in engines:
+        with engine.connect(), engine.connect():
+            pass
+        engine.dispose()
+
+    assert len(lines.events("database.pooler")) == 1
+
+
+def test_a_pooler_in_statement_mode_is_no_database_for_us(
+    start_process: StartProcess, fresh_database_url: str, pooled: Pool
+) -> None:
+    url = pooled(fresh_database_url, "pool_mode = statement")
+    migrating = start_process(url, DATABASE_WAIT_SECONDS="0")
+    serving = start_process(url, RUN_MIGRATIONS="false")
+
+    serving.wait_for(lambda: serving.answers() == 503, "unhealthy")
+    doctor = run_command(url, "doctor")
+
+    assert migrating.ends() == 1
+    assert "No database at" in migrating.output
+    for said in (migrating.output, serving.output, doctor.stdout):
+        assert "the pooler refuses transactions, its pool_mode has to be transaction" in said
+    assert serving.output.count("database.pooler") == 1
 
 
 @pytest.mark.parametrize("limit", ["statement_timeout", "lock_timeout"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import cache
 from typing import Any
 
 import psycopg2
@@ -49,11 +50,18 @@ class Connector:
         return connection
 
     def _open_pooled(self, dialect: Dialect, args: list[Any], parameters: dict[str, Any]) -> DBAPIConnection:
-        if not self._pooled:
-            log.warning("database.pooler", reason="it passes no options on: they go with each transaction")
-        self._pooled = True
         factory = poolers.limited(str(parameters.get("options", "")))
-        return self._open_any(dialect, args, _without_options(parameters) | {"cursor_factory": factory})
+        parameters = _without_options(parameters) | {"cursor_factory": factory}
+        connection = self._open_any(dialect, args, parameters)
+        if not self._pooled:
+            try:
+                poolers.check_transactions(connection)
+            except poolers.NoTransactions as error:
+                warn_once(str(error))
+                raise
+            warn_once("it passes no options on: they go with each transaction")
+        self._pooled = True
+        return connection
 
     def _open_any(self, dialect: Dialect, args: list[Any], parameters: dict[str, Any]) -> DBAPIConnection:
         asked = hosts.worth_asking(hosts.hosts_of(parameters))
@@ -73,6 +81,12 @@ class Connector:
             else:
                 hosts.heard(asked, hosts.address_of(connection))
                 return connection
+
+
+@cache
+def warn_once(reason: str) -> None:
+    """Of the pooler: each engine of a process meets the same one."""
+    log.warning("database.pooler", reason=reason)
 
 
 def address(url: URL) -> str:

@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from psycopg2 import OperationalError
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, cursor
 
-_REFUSAL: Final = "unsupported startup parameter"  # PgBouncer's word
+_REFUSAL: Final = "unsupported startup parameter"  # PgBouncer's words
+_STATEMENT_MODE: Final = "statement pooling mode"
+_NO_TRANSACTIONS: Final = "the pooler refuses transactions, its pool_mode has to be transaction"
 _WORD: Final = re.compile(r"(?:\\.|[^\s\\])+", re.DOTALL)
 _LISTS: Final = frozenset({"search_path", "datestyle", "temp_tablespaces", "local_preload_libraries"})
 
@@ -31,6 +34,25 @@ def ignores_options(connection: Any, options: str) -> bool:
 
 def _is_off(timeout: str) -> bool:
     return not re.search("[1-9]", timeout)
+
+
+class NoTransactions(OperationalError):
+    """The pooler is in statement mode."""
+
+
+def check_transactions(connection: Any) -> None:
+    """Two round trips. Raises OperationalError, and closes the connection, if a transaction cannot be."""
+    connection.autocommit = True
+    try:
+        with connection.cursor() as trying:
+            trying.execute("BEGIN")
+            trying.execute("ROLLBACK")
+    except OperationalError as error:
+        connection.close()
+        if _STATEMENT_MODE in str(error):
+            raise NoTransactions(_NO_TRANSACTIONS) from error
+        raise
+    connection.autocommit = False
 
 
 class LimitedCursor(cursor):
