@@ -32,6 +32,7 @@ from tests.support import (
     look_into,
     processes,
 )
+from tests.support.clusters import Cluster, cluster
 from tests.support.mailboxes import sending
 from tests.support.metrics import whole
 from tests.support.smtp import SmtpServer, smtp_server
@@ -232,6 +233,19 @@ def _expendable_server() -> Iterator[OwnServer]:
 def own_server(_expendable_server: OwnServer) -> Iterator[OwnServer]:
     yield _expendable_server
     _expendable_server.make_sound()
+
+
+@pytest.fixture(scope="module")
+def _servers() -> Iterator[Cluster]:
+    with cluster() as servers:
+        yield servers
+
+
+@pytest.fixture
+def servers(_servers: Cluster) -> Iterator[Cluster]:
+    """A primary and its standby, both sound; a test may do anything to them."""
+    yield _servers
+    _servers.heal()
 
 
 @pytest.fixture

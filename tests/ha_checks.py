@@ -63,8 +63,7 @@ class Scene:
 
     def show(self, event: str, accident: Callable[[], float], *, health: bool = True) -> None:
         """`accident` returns when a server took writes again."""
-        self._all_work(time.monotonic())
-        time.sleep(CALM_SECONDS)
+        self._all_work(time.monotonic() + CALM_SECONDS)
         begin = time.monotonic()
         ready = accident()
         self._all_work(ready)

@@ -22,22 +22,10 @@ from tests.support import (
     eventually,
     patient,
 )
-from tests.support.clusters import Cluster, cluster
+from tests.support.clusters import Cluster
 from tests.support.commands import run_command
 
 pytestmark = pytest.mark.process
-
-
-@pytest.fixture(scope="module")
-def _servers() -> Iterator[Cluster]:
-    with cluster() as servers:
-        yield servers
-
-
-@pytest.fixture
-def servers(_servers: Cluster) -> Iterator[Cluster]:
-    yield _servers
-    _servers.heal()
 
 
 @pytest.fixture

@@ -10,24 +10,12 @@ from sqlalchemy import event
 
 from tests.support import HEALTH, Api, Lines, MakeService, bearer, look_into
 from tests.support.accounts import Admin
-from tests.support.clusters import DATABASE, Cluster, Node, cluster
+from tests.support.clusters import DATABASE, Cluster, Node
 from tests.support.commands import run_command
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.process
 LISTS = ("/api/v1/admin/users?count=true", "/api/v1/admin/audit")
-
-
-@pytest.fixture(scope="module")
-def _servers() -> Iterator[Cluster]:
-    with cluster() as servers:
-        yield servers
-
-
-@pytest.fixture
-def servers(_servers: Cluster) -> Iterator[Cluster]:
-    yield _servers
-    _servers.heal()
 
 
 @pytest.fixture

@@ -117,11 +117,12 @@ def _records(file: Path, text: TextIO) -> Iterator[tuple[int, list[str]]]:
 
 def _first_line_not_in_utf8(file: Path) -> int:
     """The error of a reader, which decodes blocks, does not say which one it is."""
-    number = 0
+    decoded = 0
     with file.open("rb") as lines, suppress(UnicodeDecodeError):
-        for number, line in enumerate(lines, start=1):  # noqa: B007
+        for line in lines:
             line.decode()
-    return number
+            decoded += 1
+    return decoded + 1
 
 
 def _reading(file: Path, *, progress: bool) -> AbstractContextManager[TextIO]:

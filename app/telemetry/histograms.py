@@ -42,10 +42,11 @@ def pairs_in_files(files: Iterable[str]) -> Iterator[Pair]:
 
 def pairs_of(histograms: Iterable[Histogram]) -> Iterator[Pair]:
     """Of this process. To `collect` them would take ten times as long."""
-    for histogram in histograms:
-        children: list[Any] = list(histogram._metrics.values()) if histogram._labelnames else [histogram]  # noqa: SLF001
-        for child in children:
-            for value in (*child._buckets, child._sum):  # noqa: SLF001
+    each: Any
+    for each in histograms:
+        children = each._metrics.values() if each._labelnames else [each]  # noqa: SLF001 — there is no other way to them
+        for child in list(children):
+            for value in (*child._buckets, child._sum):  # noqa: SLF001 — likewise
                 yield value.key, value.get()
 
 

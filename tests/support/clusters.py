@@ -15,7 +15,7 @@ import psutil
 import psycopg2
 from alembic.command import upgrade
 
-from tests.support.databases import alembic_config, scratch
+from tests.support.databases import Freezable, alembic_config, scratch
 from tests.support.processes import reserved_port
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
@@ -35,14 +35,14 @@ _OWNER: Final[dict[str, Any]] = (
 )
 
 
-class Node:
+class Node(Freezable):
     """One server on a port of 127.0.0.1, with a folder of its own."""
 
     def __init__(self, folder: Path, name: str, port: int) -> None:
+        super().__init__()
         self.name, self.port = name, port
         self.data = folder / name
         self._process: psutil.Popen | None = None
-        self._frozen: list[psutil.Process] = []
 
     @property
     def address(self) -> str:
@@ -117,19 +117,6 @@ class Node:
     def processes(self) -> list[psutil.Process]:
         assert self._process is not None
         return [psutil.Process(self._process.pid), *self._process.children()]
-
-    def freeze(self) -> None:
-        """It keeps its connections, and the kernel takes new ones; it says nothing any more."""
-        self._frozen = self.processes()
-        for process in self._frozen:
-            with suppress(psutil.NoSuchProcess):  # a connection's process that was about to end
-                process.suspend()
-
-    def thaw(self) -> None:
-        for process in self._frozen:
-            with suppress(psutil.NoSuchProcess):
-                process.resume()
-        self._frozen = []
 
     def stop(self) -> None:
         """As an operator does: connections are ended, and everything is written."""

@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -153,19 +154,14 @@ def _url_of(server: URL, database: str) -> str:
     return server.set(database=database).render_as_string(hide_password=False)
 
 
-class OwnServer:
-    """A migrated server that a test may do anything to; the next one finds it sound again."""
+class Freezable(ABC):
+    """A server whose processes can stand still."""
 
-    def __init__(self, data: Path) -> None:
-        self._data = data
+    def __init__(self) -> None:
         self._frozen: list[psutil.Process] = []
-        self.url = devdb.attach(data)
-        url = self.url.replace("postgresql:", "postgresql+psycopg2:")
-        command.upgrade(alembic_config(url), "head")
 
-    def processes(self) -> list[psutil.Process]:
-        pid = int((self._data / "pg" / "postmaster.pid").read_text(encoding="utf-8").split()[0])
-        return [psutil.Process(pid), *psutil.Process(pid).children()]
+    @abstractmethod
+    def processes(self) -> list[psutil.Process]: ...
 
     def freeze(self) -> None:
         """It keeps its connections, takes new ones, and says nothing any more."""
@@ -179,6 +175,21 @@ class OwnServer:
             with suppress(psutil.NoSuchProcess):
                 process.resume()
         self._frozen = []
+
+
+class OwnServer(Freezable):
+    """A migrated server that a test may do anything to; the next one finds it sound again."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__()
+        self._data = data
+        self.url = devdb.attach(data)
+        url = self.url.replace("postgresql:", "postgresql+psycopg2:")
+        command.upgrade(alembic_config(url), "head")
+
+    def processes(self) -> list[psutil.Process]:
+        pid = int((self._data / "pg" / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+        return [psutil.Process(pid), *psutil.Process(pid).children()]
 
     def kill(self) -> None:
         """At once, without a farewell to anybody."""
