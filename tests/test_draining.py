@@ -39,12 +39,18 @@ def interrupt(started: Started) -> None:
         each.send_signal(signal.SIGINT)
 
 
+def until_all_serve(started: Started, workers: int) -> None:
+    """One that is still at its imports ends with SIGTERM, and has nothing to announce."""
+    eventually(lambda: started.output.count("Application startup complete") == workers)
+
+
 @process
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_server_that_will_stop_says_so_and_works_on(
     start_process: StartProcess, database_url: str, workers: str
 ) -> None:
     started = start_process(database_url, DRAIN_SECONDS=LONG, WEB_CONCURRENCY=workers).serves()
+    until_all_serve(started, int(workers))
     with wire(started) as client:
         client.send(GET)
         assert client.answer().headers["connection"] is None
@@ -72,7 +78,7 @@ def test_an_interrupt_of_the_first_process_alone_is_enough_not_to_wait(
     start_process: StartProcess, database_url: str, workers: str, *, drains_already: bool
 ) -> None:
     started = start_process(database_url, DRAIN_SECONDS=LONG, WEB_CONCURRENCY=workers).serves()
-    eventually(lambda: started.output.count("Application startup complete") == int(workers))
+    until_all_serve(started, int(workers))
     if drains_already:
         started.process.terminate()
         eventually(lambda: started.output.count("server.draining") == int(workers))
@@ -117,7 +123,7 @@ def refused(started: Started) -> bool:
 def test_one_worker_stops_after_the_other(start_process: StartProcess, database_url: str) -> None:
     patience = ("--timeout-graceful-shutdown", "960")
     started = start_process(database_url, *patience, WEB_CONCURRENCY="3").serves()
-    eventually(lambda: started.output.count("Application startup complete") == 3)
+    until_all_serve(started, 3)
 
     started.process.terminate()
 
