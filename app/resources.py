@@ -7,7 +7,8 @@ from sqlalchemy import Engine
 from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
-from app.database.engine import EventLoopPool, connect, observe
+from app.database.engine import connect, observe
+from app.database.pool import EventLoopPool
 from app.database.reading import StandbyReads
 from app.database.transactions import Database, Executor
 from app.security.passwords import PasswordHasher
@@ -16,6 +17,11 @@ from app.telemetry.metrics import Metrics
 
 BACKGROUND_CONNECTIONS: Final = 2
 """Of those that a worker may have."""
+
+STANDBY_CONNECTIONS: Final = 2
+"""Beside those. Who finds none free within STANDBY_SECONDS asks the primary."""
+
+STANDBY_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +39,8 @@ class Resources:
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        standby = (self.standby.engine,) if self.standby else ()
-        return self.requests.engine, self.background.engine, self.direct, *standby
+        standby = self.standby.engines if self.standby else ()
+        return *self.requests.engines, *self.background.engines, self.direct, *standby
 
     @property
     def reads(self) -> Executor:
@@ -53,17 +59,21 @@ def open_resources(settings: Settings, metrics: Metrics, *, on_event_loop: bool)
     url, size = settings.database_url.get_secret_value(), settings.database_pool_size
     pool = EventLoopPool if on_event_loop else QueuePool
     traced = settings.otel_exporter_otlp_endpoint is not None
-    engine = connect(url, size=size - BACKGROUND_CONNECTIONS, pool=pool)
-    requests = Database(engine, direct=on_event_loop and not traced)
-    background = Database(connect(url, size=BACKGROUND_CONNECTIONS, pool=pool))
-    for database in (requests, background):
-        observe(database.engine, metrics.database)
+
+    def database(size: int, *, direct: bool = False) -> Database:
+        writes, reads = (connect(url, size=part, pool=pool) for part in (size - size // 2, size // 2))
+        for engine in (writes, reads):
+            observe(engine, metrics.database)
+        return Database(writes, reads, direct=direct)
+
+    requests = database(size - BACKGROUND_CONNECTIONS, direct=on_event_loop and not traced)
+    background = database(BACKGROUND_CONNECTIONS)
     metrics.database.pool_size.set(size)
     direct = connect(settings.direct_url, size=1, pool=pool)
     standby = None
     if settings.database_read_url is not None:
         read_url = settings.database_read_url.get_secret_value()
-        standby = Database(connect(read_url, size=BACKGROUND_CONNECTIONS, pool=pool))
+        standby = Database(connect(read_url, size=STANDBY_CONNECTIONS, pool=pool, patience=STANDBY_SECONDS))
     hasher = PasswordHasher(settings.bcrypt_rounds)
     hashing = HashingPool(hasher, metrics.hashing, workers=settings.web_concurrency)
     return Resources(requests, background, direct, standby, hashing)

@@ -10,8 +10,10 @@ import psycopg2
 import pytest
 from sqlalchemy import Engine, make_url, text
 
-from app.database import hosts, waiting
+from app.database import engine, hosts, waiting
 from app.database.silence import Address, answers
+from app.database_settings import POOL_SIZE
+from app.resources import BACKGROUND_CONNECTIONS
 from tests.support import (
     HEALTH,
     Api,
@@ -113,8 +115,8 @@ def test_a_host_that_says_nothing_is_passed_over_once_that_is_known(
     token = api.log_in()["access_token"]
     assert _accepted(silent) > 0
 
-    for engine in api.container.resources.engines[:1]:
-        engine.dispose()
+    for each in api.container.resources.requests.engines:
+        each.dispose()
     calls = at_once(8, lambda _: api.me(token))
 
     assert {response.status_code for response in calls} == {200}
@@ -188,3 +190,31 @@ def test_hosts_of_one_name_are_told_apart_by_their_addresses_and_asked_there(
 
     assert request.result().status_code == 200
     assert set(asked) == {Address("127.0.0.1", port)}
+
+
+def test_commits_without_their_standby_take_no_more_connections_and_leave_reads_alone(
+    start_service: MakeService, servers: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr(engine, "POOL_TIMEOUT_SECONDS", 1)
+    api = start_service(database_url=servers.url(servers.primary))
+    pairs = [api.log_in() for _ in range(POOL_SIZE)]
+    used = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'kanban-auth'"
+    waiting_commits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+    def refresh(number: int) -> int:
+        return api.refresh(pairs[number]["refresh_token"], f"attempt-of-session-{number}").status_code
+
+    servers.synchronize()
+    servers.standby.kill()
+    for _ in range(3):
+        assert set(at_once(POOL_SIZE, refresh)) == {503}
+        assert servers.primary.execute(waiting_commits) == (POOL_SIZE - BACKGROUND_CONNECTIONS) // 2
+        assert servers.primary.execute(used) <= POOL_SIZE
+        assert {api.me(pair["access_token"]).status_code for pair in pairs} == {200}
+        assert api.http.get(HEALTH).status_code == 200
+    servers.desynchronize()
+
+    eventually(lambda: set(at_once(POOL_SIZE, refresh)) == {200})
+    assert servers.primary.execute(waiting_commits) == 0
+    assert api.metric("app_database_pool_in_use") == 0

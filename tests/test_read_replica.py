@@ -3,12 +3,15 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import event
 
-from tests.support import HEALTH, Api, Lines, MakeService, bearer, look_into
+from app.database import waiting
+from app.resources import STANDBY_CONNECTIONS
+from tests.support import HEALTH, Api, Lines, MakeService, at_once, bearer, look_into
 from tests.support.accounts import Admin
 from tests.support.clusters import DATABASE, Cluster, Node
 from tests.support.commands import run_command
@@ -221,6 +224,24 @@ def test_without_its_standby_lists_come_from_the_primary(api: Api, servers: Clus
     servers.standby.stop()
 
     assert _list_pages(admin) == [200, 200]
+
+
+def test_while_a_frozen_standby_keeps_its_connections_the_other_lists_come_from_the_primary(
+    api: Api, servers: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", 3600)
+    monkeypatch.setattr(waiting, "_DOUBT_SECONDS", 3600)
+    admin = _admin(api, servers)
+    servers.catch_up()
+    assert {status for statuses in at_once(4, lambda _: _list_pages(admin)) for status in statuses} == {200}
+
+    servers.standby.freeze()
+    with ThreadPoolExecutor(10) as threads:
+        lists = [threads.submit(_emails, admin) for _ in range(10)]
+        eventually(lambda: sum(each.done() for each in lists) >= 10 - STANDBY_CONNECTIONS)
+        servers.standby.thaw()
+
+    assert all(each.result() for each in lists)
 
 
 def test_a_standby_that_was_promoted_is_not_believed(api: Api, asked: list[str], servers: Cluster) -> None:

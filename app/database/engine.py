@@ -10,12 +10,12 @@ from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
-from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
 
 from app.database import waiting
 from app.database.connecting import Connector
 from app.database.failures import FAILOVERS, sqlstate
 from app.database.hosts import address_of
+from app.database.pool import EventLoopPool, note_unfinished
 from app.database.silence import SILENT
 from app.database_settings import POOL_SIZE
 from app.telemetry.labels import SQLSTATE_CLASSES
@@ -29,40 +29,13 @@ SERVER_TIMEOUTS: Final = {
 }
 
 
-class EventLoopPool(QueuePool):
-    """A pool that waits for a free connection on the event loop, and that counts its connections.
+def connect(
+    url: str, *, size: int = POOL_SIZE, pool: type[QueuePool] = QueuePool, patience: float | None = None
+) -> Engine:
+    """An engine in autocommit mode. It connects on first use, so the database may still be down.
 
-    SQLAlchemy's asynchronous pool needs an asynchronous driver, but its queue works with any driver.
+    `patience` is for a free connection, in seconds.
     """
-
-    _queue_class: type[QueueCommon[ConnectionPoolEntry]] = AsyncAdaptedQueue
-    metrics: DatabaseMetrics | None = None
-
-    def recreate(self) -> QueuePool:
-        pool = super().recreate()
-        assert isinstance(pool, EventLoopPool)
-        pool.metrics = self.metrics
-        return pool
-
-    def _do_get(self) -> ConnectionPoolEntry:
-        if self.metrics is None:
-            return super()._do_get()
-        if self.checkedout() < self.size():
-            record = super()._do_get()
-        else:
-            with self.metrics.pool_waiting.track_inprogress():
-                record = super()._do_get()
-        self.metrics.pool_in_use.inc()
-        return record
-
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        if self.metrics is not None:
-            self.metrics.pool_in_use.dec()
-        super()._do_return_conn(record)
-
-
-def connect(url: str, *, size: int = POOL_SIZE, pool: type[QueuePool] = QueuePool) -> Engine:
-    """An engine in autocommit mode. It connects on first use, so the database may still be down."""
     parsed = make_url(url)
     engine = create_engine(
         parsed,
@@ -71,7 +44,7 @@ def connect(url: str, *, size: int = POOL_SIZE, pool: type[QueuePool] = QueuePoo
         poolclass=pool,
         pool_size=size,
         max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_timeout=POOL_TIMEOUT_SECONDS if patience is None else patience,
         pool_use_lifo=True,
         hide_parameters=True,
         use_native_hstore=False,  # True would cost one statement per new connection
@@ -79,7 +52,8 @@ def connect(url: str, *, size: int = POOL_SIZE, pool: type[QueuePool] = QueuePoo
     )
     set_wait_callback(waiting.wait_for_server)
     event.listen(engine, "do_connect", Connector())
-    event.listen(engine, "handle_error", _drop_pool_on_failover)
+    event.listen(engine, "handle_error", _judge_failure)
+    event.listen(engine, "invalidate", note_unfinished)
     event.listen(engine, "checkin", _mark_idle)
     event.listen(engine, "checkout", _discard_closed_connection)
     if issubclass(pool, EventLoopPool):
@@ -116,6 +90,9 @@ def report_failure(engine: Engine, error: psycopg2.Error, connection: PoolProxie
         _count(error, pool.metrics)
     if connection is None:
         return
+    if isinstance(error, waiting.StatementUnfinished):
+        connection.invalidate(error)
+        return
     failed: Any = connection.dbapi_connection
     if sqlstate(error) in FAILOVERS or engine.dialect.is_disconnect(cast(Any, error), failed, None):
         pool._invalidate(connection, error)  # noqa: SLF001 — SQLAlchemy has no public API for it
@@ -128,7 +105,10 @@ def _count(error: BaseException | None, metrics: DatabaseMetrics) -> None:
         metrics.errors.labels(known if state else "none").inc()
 
 
-def _drop_pool_on_failover(context: ExceptionContext) -> None:
+def _judge_failure(context: ExceptionContext) -> None:
+    """A failover ends all connections of the pool, an unfinished statement its own."""
+    if isinstance(context.original_exception, waiting.StatementUnfinished):
+        context.invalidate_pool_on_disconnect = False
     if sqlstate(context.original_exception) in FAILOVERS:
         context.is_disconnect = True
 

@@ -24,7 +24,7 @@ _SELECT_PLACE: Final = text(
     FROM pg_control_system() AS system, pg_database
     WHERE datname = current_database()
     """
-)
+).columns()
 
 
 class Place(NamedTuple):

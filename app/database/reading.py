@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import structlog
 from sqlalchemy import Executable
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.database.failures import DATABASE_ERRORS, describe
 from app.database.places import Place, place_of
@@ -46,13 +47,15 @@ class StandbyReads:
     def _ask(
         self, primary: Place, statement: Executable, parameters: Mapping[str, Any] | None
     ) -> Rows | None:
-        """None if the standby cannot tell."""
+        """None if the standby cannot tell, or has no connection free."""
         begun, rows = monotonic(), None
         try:
             with self._standby.transaction() as transaction:
                 if _reaches(transaction, primary):
                     rows = transaction.execute(statement, parameters)
         except (DatabaseUnavailable, *DATABASE_ERRORS) as error:
+            if isinstance(error.__cause__, PoolTimeout):
+                return None
             if seconds := self._left_alone.begins(begun):
                 log.warning("database.standby_away", reason=describe(error), seconds=seconds)
             return None

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 import psycopg2
-from sqlalchemy import Connection, Engine, Executable, Row
+from sqlalchemy import Connection, Engine, Executable, Row, SelectBase
 
 from app.database.engine import report_failure
 from app.database.failures import DATABASE_ERRORS, is_conflict, raise_translated, retries_exhausted
@@ -71,10 +71,18 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """With `direct`, prepared statements bypass SQLAlchemy and its event listeners."""
+    """Single SELECTs have connections of their own, `reads`: the others may wait for locks or a standby.
+
+    With `direct`, prepared statements bypass SQLAlchemy and its event listeners.
+    """
 
     engine: Engine
+    reads: Engine | None = None
     direct: bool = False
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        return (self.engine,) if self.reads is None else (self.engine, self.reads)
 
     @property
     def is_pooled(self) -> bool:
@@ -96,21 +104,25 @@ class Database:
                 if self.direct:
                     return self._execute_directly(statement, parameters)
                 statement = statement.statement
-            with self.engine.connect() as connection:
+            with self._engine_for(statement).connect() as connection:
                 return _rows(connection, statement, parameters)
         except DATABASE_ERRORS as error:
             raise_translated(error)
 
+    def _engine_for(self, statement: Executable) -> Engine:
+        return self.reads if self.reads is not None and isinstance(statement, SelectBase) else self.engine
+
     def _execute_directly(self, statement: Prepared, parameters: Mapping[str, Any] | None) -> Rows:
+        engine = self._engine_for(statement.statement)
         try:
-            connection = self.engine.raw_connection()
+            connection = engine.raw_connection()
         except psycopg2.Error as error:
-            report_failure(self.engine, error, None)
+            report_failure(engine, error, None)
             raise
         try:
             return statement.run(connection, parameters)
         except psycopg2.Error as error:
-            report_failure(self.engine, error, connection)
+            report_failure(engine, error, connection)
             raise
         except BaseException as error:  # cancelled: the connection may still receive our result
             connection.invalidate(error)

@@ -1,7 +1,10 @@
 """Waits for PostgreSQL, always with a timeout: in a greenlet on the event loop, otherwise with poll()."""
 
 import asyncio
+import os
 import select
+import socket
+import time
 from typing import Final
 
 import psycopg2
@@ -9,6 +12,7 @@ from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_SETUP, connection
 from psycopg2.extras import wait_select
 
 from app.database.hosts import address_of
+from app.database.poolers import is_pooled
 from app.database.silence import Address, answers
 from app.greenlets import await_, in_greenlet
 
@@ -28,10 +32,29 @@ class ServerSilent(psycopg2.OperationalError):
         self.server = server
 
 
+class StatementUnfinished(psycopg2.OperationalError):
+    """The server answers others, but did not finish this statement in time.
+
+    `socket` becomes readable when it has. `since` in seconds since 1970.
+    """
+
+    def __init__(self, connection: connection) -> None:
+        super().__init__("the database did not finish a statement in time")
+        descriptor = connection.fileno()
+        self.socket = socket.socket(fileno=os.dup(descriptor))
+        self.server = address_of(connection)
+        self.is_pooled = is_pooled(connection)
+        self.since = time.time()
+        # psycopg2 is about to say goodbye, upon which a pooler would believe its server to be free.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), descriptor, inheritable=False)
+
+
 def wait_for_server(connection: connection) -> None:
     """psycopg2's wait callback, because libpq itself has no timeout for a server that hangs.
 
-    Raises ServerSilent. After any exception, also a cancellation, psycopg2 closes the connection.
+    Raises ServerSilent and StatementUnfinished. After any exception, also a cancellation, psycopg2 closes the
+    connection.
     """
     connecting = connection.status == STATUS_SETUP
     seconds = CONNECT_TIMEOUT_SECONDS if connecting else SILENCE_TIMEOUT_SECONDS
@@ -61,12 +84,12 @@ def _wait_here(connection: connection, direction: int, seconds: float) -> bool:
 
 
 def _wait_on_event_loop(connection: connection, direction: int, seconds: float) -> bool:
-    """Gives up early if the server says nothing to others either."""
+    """Gives up early if the server says nothing to others either. Raises StatementUnfinished."""
     descriptor = connection.fileno()
     while not _becomes_ready(descriptor, direction, min(seconds, _DOUBT_SECONDS)):
         seconds -= _DOUBT_SECONDS
         if seconds <= 0:
-            return False
+            raise StatementUnfinished(connection)
         if not await_(answers(address_of(connection))):
             return is_ready(descriptor, direction, 0)
     return True

@@ -58,7 +58,7 @@ _SELECT_PAGE: Final = text(
     ) AS item ON true
     ORDER BY item.id
     """
-)
+).columns()
 _NOTHING_SEEN: Final = Snapshot("1:1:")
 _NO_SNAPSHOT: Final = (errorcodes.INVALID_TEXT_REPRESENTATION, errorcodes.NUMERIC_VALUE_OUT_OF_RANGE)
 

@@ -27,7 +27,7 @@ _SELECT_COLUMNS: Final = text(
     " FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid"
     " WHERE attrelid = ANY (SELECT to_regclass(name) FROM unnest(CAST(:tables AS text[])) AS name)"
     " AND attnum > 0 AND NOT attisdropped"
-)
+).columns()
 
 
 class Schema(NamedTuple):

@@ -1,0 +1,104 @@
+"""The pool of connections under the event loop."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
+
+from app.database.silence import SILENT
+from app.database.waiting import StatementUnfinished
+from app.telemetry.metrics import DatabaseMetrics
+
+POOLER_SECONDS: Final = 60
+"""A pooler may never learn that its server is gone, and its clients wait with it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """The place of a connection whose statement is unfinished."""
+
+    statement: StatementUnfinished
+    record: ConnectionPoolEntry
+    timer: asyncio.TimerHandle | None
+
+
+class EventLoopPool(QueuePool):
+    """A pool that waits for a free connection on the event loop, and that counts its connections.
+
+    SQLAlchemy's asynchronous pool needs an asynchronous driver, but its queue works with any driver.
+
+    To close a connection does not end its statement: a commit that waits for a synchronous standby does not
+    look at its socket. So an unfinished statement keeps its place until the server has answered; otherwise
+    new connections would take its place until the server has no more.
+    """
+
+    _queue_class: type[QueueCommon[ConnectionPoolEntry]] = AsyncAdaptedQueue
+    metrics: DatabaseMetrics | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kept: set[_Kept] = set()
+
+    def recreate(self) -> QueuePool:
+        pool = super().recreate()
+        assert isinstance(pool, EventLoopPool)
+        pool.metrics = self.metrics
+        return pool
+
+    def dispose(self) -> None:
+        for each in tuple(self._kept):
+            self._end(each)
+        super().dispose()
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        for each in [each for each in self._kept if _is_lost(each.statement)]:
+            self._end(each)
+        if self.metrics is None:
+            return super()._do_get()
+        if self.checkedout() < self.size():
+            record = super()._do_get()
+        else:
+            with self.metrics.pool_waiting.track_inprogress():
+                record = super()._do_get()
+        self.metrics.pool_in_use.inc()
+        return record
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        statement: StatementUnfinished | None = record.info.pop(StatementUnfinished, None)
+        if statement is None:
+            self._free(record)
+            return
+        loop = asyncio.get_running_loop()
+        kept = _Kept(statement, record, None)
+        if statement.is_pooled:
+            kept.timer = loop.call_later(POOLER_SECONDS, self._end, kept)
+        self._kept.add(kept)
+        loop.add_reader(statement.socket, self._end, kept)
+
+    def _end(self, kept: _Kept) -> None:
+        """Whatever the server answered, nobody waits for it any more."""
+        self._kept.remove(kept)
+        if kept.timer is not None:
+            kept.timer.cancel()
+        asyncio.get_running_loop().remove_reader(kept.statement.socket)
+        kept.statement.socket.close()
+        self._free(kept.record)
+
+    def _free(self, record: ConnectionPoolEntry) -> None:
+        if self.metrics is not None:
+            self.metrics.pool_in_use.dec()
+        super()._do_return_conn(record)
+
+
+def _is_lost(statement: StatementUnfinished) -> bool:
+    """Whether its server has been silent since, and so may never answer."""
+    return SILENT.get(statement.server, 0) > statement.since
+
+
+def note_unfinished(_connection: DBAPIConnection, record: ConnectionPoolEntry, error: object) -> None:
+    """Listens to "invalidate"."""
+    if isinstance(error, StatementUnfinished):
+        record.info[StatementUnfinished] = error
