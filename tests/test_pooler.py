@@ -12,15 +12,18 @@ import pytest
 from alembic import command
 from sqlalchemy import URL, Engine, TextClause, event, make_url, text
 
-from app.database import connecting
+from app.database import connecting, waiting
 from app.database.engine import connect
 from app.database.failures import sqlstate
 from app.database.transactions import Database
+from app.database_settings import POOL_SIZE
 from app.errors import DatabaseUnavailable
+from app.resources import BACKGROUND_CONNECTIONS
 from app.telemetry.logs import configure_logging
 from tests.support import (
     HEALTH,
     PATIENCE_SECONDS,
+    Api,
     Lines,
     MakeDatabase,
     MakeService,
@@ -28,11 +31,13 @@ from tests.support import (
     alembic_config,
     at_once,
     bearer,
+    error_of,
     eventually,
     look_into,
     new_email,
     reserved_port,
 )
+from tests.support.clusters import Cluster
 from tests.support.commands import run_command
 from tests.support.mailboxes import Mailbox, sending
 from tests.support.siblings import Sibling
@@ -347,3 +352,44 @@ def test_behind_a_pooler_the_doctor_finds_our_timeouts_and_says_whose_limits_cou
     found = {line.split()[1]: line for line in result.stdout.splitlines()}
     assert found["timeouts"].startswith("ok")
     assert "the pooler's" in found["connections"]
+
+
+@pytest.fixture
+def behind_its_own(
+    start_service: MakeService, servers: Cluster, pooled: Pool, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Api]:
+    """A service whose pooler has a primary of the test's own, which waits for a standby."""
+    monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr("app.database.engine.POOL_TIMEOUT_SECONDS", 1)
+    api = start_service(database_url=pooled(servers.url(servers.primary), "default_pool_size = 20"))
+    servers.synchronize()
+    yield api
+    servers.desynchronize()
+    eventually(lambda: api.register().status_code == 201)
+
+
+_WAITING_COMMITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+def test_commits_without_their_standby_take_no_more_of_the_poolers_connections(
+    behind_its_own: Api, servers: Cluster
+) -> None:
+    token = behind_its_own.log_in()["access_token"]
+    servers.standby.kill()
+
+    for _ in range(3):
+        answers = at_once(POOL_SIZE, lambda _: behind_its_own.register())
+        assert {error_of(answer) for answer in answers} == {(503, "unavailable")}
+        assert servers.primary.execute(_WAITING_COMMITS) == (POOL_SIZE - BACKGROUND_CONNECTIONS) // 2
+        assert behind_its_own.me(token).status_code == 200
+
+
+def test_a_pooler_that_does_not_answer_keeps_no_connection_for_ever(
+    behind_its_own: Api, servers: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.database.pool.POOLER_SECONDS", 0)
+    servers.standby.kill()
+
+    assert error_of(behind_its_own.register()) == (503, "unavailable")
+    eventually(lambda: behind_its_own.metric("app_database_pool_in_use") == 0)
+    assert servers.primary.execute(_WAITING_COMMITS) == 1
