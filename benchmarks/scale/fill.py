@@ -29,6 +29,8 @@ _COLUMNS = {
     "refresh_tokens": "id, user_id, token_id, created_at, expires_at, idempotency_key_hash, user_agent,"
     " ip_address",
     "audit_events": "id, at, actor_id, user_id, event, ip_address, user_agent, request_id, details",
+    "throttles": "key, tat",
+    "consecutive_failures": "key, user_id, failures, failed_at",
 }
 
 
@@ -86,6 +88,23 @@ def _events(number: int, users: int, now: datetime) -> Iterator[str]:
         )
 
 
+def _throttles(number: int, now: datetime) -> Iterator[str]:
+    """As if everybody had logged in lately; none is due for clean-up today."""
+    for n in range(1, number + 1):
+        yield f"{_key(n)}\t{now + timedelta(days=1)}\n"
+
+
+def _failures(number: int, now: datetime) -> Iterator[str]:
+    """Of one user in ten."""
+    for n in range(1, number + 1, 10):
+        yield f"{_key(n)}\t{n}\t1\t{now}\n"
+
+
+def _key(number: int) -> str:
+    """As long as the service's, and of nobody."""
+    return r"\\x" + hashlib.sha256(b"%d" % number).hexdigest()
+
+
 def fill(url: str, users: int) -> None:
     """`url` is of a migrated database. Indexes are made afterwards, as that takes half the time."""
     now, events = datetime.now(UTC).replace(microsecond=0), min(users, MOST_EVENTS)
@@ -93,6 +112,8 @@ def fill(url: str, users: int) -> None:
         "users": _users(users, now),
         "refresh_tokens": _sessions(users, now),
         "audit_events": _events(events, users, now),
+        "throttles": _throttles(users, now),
+        "consecutive_failures": _failures(users, now),
     }
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica; SET maintenance_work_mem = '1GB'")

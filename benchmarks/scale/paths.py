@@ -79,8 +79,9 @@ class Population:
         return {
             "me": lambda: self._each([client.get("/api/v1/me", pair.access_token) for pair in self.pairs()]),
             "refresh": self._rotating,
-            "login": lambda: self._each(
-                [client.log_in(email_of(self._number()), PASSWORD.replace(" ", "+")) for _ in range(SAMPLE)]
+            "login": lambda: self._each([self._log_in(PASSWORD) for _ in range(SAMPLE)]),
+            "login, a third wrong": lambda: self._each(
+                [self._log_in(PASSWORD if n % 3 else "wrong horse battery") for n in range(SAMPLE)]
             ),
             "users, first page": self._as_admin(lambda: users),
             "users, deep page": self._as_admin(
@@ -95,6 +96,9 @@ class Population:
             "audit, of a kind": self._as_admin(lambda: f"{events}&event=login.failed"),
             "audit, long ago": self._as_admin(lambda: f"{events}&until={long_ago}"),
         }
+
+    def _log_in(self, password: str) -> Request:
+        return client.log_in(email_of(self._number()), password.replace(" ", "+"))
 
     def _as_admin(self, path: Callable[[], str]) -> Prepare:
         def prepare() -> list[Request]:

@@ -45,7 +45,7 @@ def _warm(url: str) -> None:
     with connection.cursor() as cursor:
         for way in ("enable_indexonlyscan", "enable_seqscan"):
             cursor.execute(f"SET enable_indexscan = off; SET enable_bitmapscan = off; SET {way} = off")
-            for table in ("users", "refresh_tokens", "audit_events"):
+            for table in ("users", "refresh_tokens", "audit_events", "throttles"):
                 cursor.execute(f"SELECT count(*) FROM {table}")
             cursor.execute("RESET ALL")
     connection.close()
