@@ -167,7 +167,7 @@ def test_requests_that_wait_for_the_database_are_counted(
     start_service: MakeService, database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", PATIENCE_SECONDS)
-    api, connections = start_service(database_url=patient(database_url), database_pool_size=8), 3
+    api, connections = start_service(database_url=patient(database_url), database_pool_size=5), 3
     token = api.log_in()["access_token"]
     isolated = engine.execution_options(isolation_level="READ COMMITTED")
     with isolated.connect() as connection:

@@ -2,8 +2,9 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from sqlalchemy import Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
@@ -91,6 +92,12 @@ class EventLoopPool(QueuePool):
         if self.metrics is not None:
             self.metrics.pool_in_use.dec()
         super()._do_return_conn(record)
+
+
+def is_used_up(engine: Engine) -> bool:
+    """Whether who wants a connection has to wait for one."""
+    pool = cast(QueuePool, engine.pool)
+    return pool.checkedout() >= pool.size()
 
 
 def _is_lost(statement: StatementUnfinished) -> bool:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Executable, Row, SelectBase
 
 from app.database.engine import report_failure
 from app.database.failures import DATABASE_ERRORS, is_conflict, raise_translated, retries_exhausted
+from app.database.pool import is_used_up
 from app.database.poolers import is_pooled
 from app.database.prepared import Prepared
 
@@ -110,7 +111,10 @@ class Database:
             raise_translated(error)
 
     def _engine_for(self, statement: Executable) -> Engine:
-        return self.reads if self.reads is not None and isinstance(statement, SelectBase) else self.engine
+        """Reads borrow what writes leave free, and never the other way round."""
+        if self.reads is None or not isinstance(statement, SelectBase):
+            return self.engine
+        return self.engine if is_used_up(self.reads) and not is_used_up(self.engine) else self.reads
 
     def _execute_directly(self, statement: Prepared, parameters: Mapping[str, Any] | None) -> Rows:
         engine = self._engine_for(statement.statement)
