@@ -8,7 +8,7 @@ from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
 from app.database.engine import connect, observe
-from app.database.pool import EventLoopPool
+from app.database.pool import EventLoopPool, WriteTurns
 from app.database.reading import StandbyReads
 from app.database.transactions import Database, Executor
 from app.security.passwords import PasswordHasher
@@ -39,8 +39,8 @@ class Resources:
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        standby = self.standby.engines if self.standby else ()
-        return *self.requests.engines, *self.background.engines, self.direct, *standby
+        standby = (self.standby.engine,) if self.standby else ()
+        return self.requests.engine, self.background.engine, self.direct, *standby
 
     @property
     def reads(self) -> Executor:
@@ -61,10 +61,10 @@ def open_resources(settings: Settings, metrics: Metrics, *, on_event_loop: bool)
     traced = settings.otel_exporter_otlp_endpoint is not None
 
     def database(size: int, *, direct: bool = False) -> Database:
-        writes, reads = (connect(url, size=part, pool=pool) for part in (size - size // 2, size // 2))
-        for engine in (writes, reads):
-            observe(engine, metrics.database)
-        return Database(writes, reads, direct=direct)
+        engine = connect(url, size=size, pool=pool)
+        observe(engine, metrics.database)
+        turns = WriteTurns(engine.pool) if isinstance(engine.pool, EventLoopPool) else None
+        return Database(engine, direct, turns)
 
     requests = database(size - BACKGROUND_CONNECTIONS, direct=on_event_loop and not traced)
     background = database(BACKGROUND_CONNECTIONS)

@@ -142,7 +142,7 @@ def test_health_asks_for_the_columns_until_they_are_there_and_no_more(
         connection.execute(text("ALTER TABLE users RENAME hashed_password TO password"))
         api = start_service(database_url=fresh_database_url)
         statements: list[str] = []
-        watched = api.container.resources.background.reads
+        watched = api.container.resources.background.engine
         event.listen(watched, "before_cursor_execute", lambda *details: statements.append(details[2]))
 
         behind = [api.http.get(HEALTH).status_code for _ in range(2)]

@@ -1,13 +1,16 @@
 """The pool of connections under the event loop."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
-from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
+from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty, QueueCommon
 
 from app.database.silence import SILENT
 from app.database.waiting import StatementUnfinished
@@ -15,6 +18,8 @@ from app.telemetry.metrics import DatabaseMetrics
 
 POOLER_SECONDS: Final = 60
 """A pooler may never learn that its server is gone, and its clients wait with it."""
+
+C = TypeVar("C", Connection, PoolProxiedConnection)
 
 
 @dataclass(slots=True, eq=False)
@@ -55,17 +60,16 @@ class EventLoopPool(QueuePool):
         super().dispose()
 
     def _do_get(self) -> ConnectionPoolEntry:
-        for each in [each for each in self._kept if _is_lost(each.statement)]:
+        for each in [each for each in self._kept if _is_lost(each.statement)] if self._kept else ():
             self._end(each)
-        if self.metrics is None:
-            return super()._do_get()
-        if self.checkedout() < self.size():
+        with self.waiting() if self.checkedout() >= self.size() else nullcontext():
             record = super()._do_get()
-        else:
-            with self.metrics.pool_waiting.track_inprogress():
-                record = super()._do_get()
-        self.metrics.pool_in_use.inc()
+        if self.metrics is not None:
+            self.metrics.pool_in_use.inc()
         return record
+
+    def waiting(self) -> AbstractContextManager[None]:
+        return self.metrics.pool_waiting.track_inprogress() if self.metrics is not None else nullcontext()
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         statement: StatementUnfinished | None = record.info.pop(StatementUnfinished, None)
@@ -89,15 +93,38 @@ class EventLoopPool(QueuePool):
         self._free(kept.record)
 
     def _free(self, record: ConnectionPoolEntry) -> None:
+        if (turns := (record.record_info or {}).pop(WriteTurns, None)) is not None:
+            turns.put_nowait(None)
         if self.metrics is not None:
             self.metrics.pool_in_use.dec()
         super()._do_return_conn(record)
 
 
-def is_used_up(engine: Engine) -> bool:
-    """Whether who wants a connection has to wait for one."""
-    pool = cast(QueuePool, engine.pool)
-    return pool.checkedout() >= pool.size()
+class WriteTurns:
+    """Writes may wait for a lock or a standby, so they leave a quarter of a pool to reads, one at least."""
+
+    def __init__(self, pool: EventLoopPool) -> None:
+        self._pool = pool
+        self._free: AsyncAdaptedQueue[None] = AsyncAdaptedQueue()
+        for _ in range(pool.size() - (pool.size() // 4 or 1)):
+            self._free.put_nowait(None)
+
+    def check_out(self, connect: Callable[[], C]) -> C:
+        """What `connect` gives. The turn ends when it is free again. Raises SQLAlchemy's TimeoutError."""
+        with self._pool.waiting() if self._free.empty() else nullcontext():
+            try:
+                self._free.get(timeout=self._pool.timeout())
+            except Empty:
+                raise PoolTimeout("as many connections as may write are in use") from None
+        try:
+            connection = connect()
+        except BaseException:
+            self._free.put_nowait(None)
+            raise
+        pooled = connection.connection if isinstance(connection, Connection) else connection
+        assert pooled.record_info is not None
+        pooled.record_info[WriteTurns] = self._free
+        return connection
 
 
 def _is_lost(statement: StatementUnfinished) -> bool:

@@ -18,6 +18,7 @@ class Prepared:
 
     def __init__(self, statement: Select[Any] | ReturningUpdate[*tuple[Any, ...]]) -> None:
         self.statement = statement
+        self.reads = isinstance(statement, Select)
 
     def run(self, connection: PoolProxiedConnection, parameters: Mapping[str, Any] | None) -> Sequence[Any]:
         """Returns named tuples. Raises psycopg2.Error."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Executable, Row, SelectBase
 
 from app.database.engine import report_failure
 from app.database.failures import DATABASE_ERRORS, is_conflict, raise_translated, retries_exhausted
-from app.database.pool import is_used_up
+from app.database.pool import C, WriteTurns
 from app.database.poolers import is_pooled
 from app.database.prepared import Prepared
 
@@ -72,18 +72,14 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Single SELECTs have connections of their own, `reads`: the others may wait for locks or a standby.
+    """With `direct`, prepared statements bypass SQLAlchemy and its event listeners.
 
-    With `direct`, prepared statements bypass SQLAlchemy and its event listeners.
+    All but single SELECTs take `turns`.
     """
 
     engine: Engine
-    reads: Engine | None = None
     direct: bool = False
-
-    @property
-    def engines(self) -> tuple[Engine, ...]:
-        return (self.engine,) if self.reads is None else (self.engine, self.reads)
+    turns: WriteTurns | None = None
 
     @property
     def is_pooled(self) -> bool:
@@ -105,28 +101,27 @@ class Database:
                 if self.direct:
                     return self._execute_directly(statement, parameters)
                 statement = statement.statement
-            with self._engine_for(statement).connect() as connection:
+            reads = isinstance(statement, SelectBase)
+            with self._check_out(self.engine.connect, reads=reads) as connection:
                 return _rows(connection, statement, parameters)
         except DATABASE_ERRORS as error:
             raise_translated(error)
 
-    def _engine_for(self, statement: Executable) -> Engine:
-        """Reads borrow what writes leave free, and never the other way round."""
-        if self.reads is None or not isinstance(statement, SelectBase):
-            return self.engine
-        return self.engine if is_used_up(self.reads) and not is_used_up(self.engine) else self.reads
+    def _check_out(self, connect: Callable[[], C], *, reads: bool) -> C:
+        if reads or self.turns is None:
+            return connect()
+        return self.turns.check_out(connect)
 
     def _execute_directly(self, statement: Prepared, parameters: Mapping[str, Any] | None) -> Rows:
-        engine = self._engine_for(statement.statement)
         try:
-            connection = engine.raw_connection()
+            connection = self._check_out(self.engine.raw_connection, reads=statement.reads)
         except psycopg2.Error as error:
-            report_failure(engine, error, None)
+            report_failure(self.engine, error, None)
             raise
         try:
             return statement.run(connection, parameters)
         except psycopg2.Error as error:
-            report_failure(engine, error, connection)
+            report_failure(self.engine, error, connection)
             raise
         except BaseException as error:  # cancelled: the connection may still receive our result
             connection.invalidate(error)
@@ -138,7 +133,7 @@ class Database:
     def transaction(self) -> Iterator[Transaction]:
         """Raises DatabaseUnavailable if a later retry may succeed. Callers should use `retry_conflicts`."""
         try:
-            with self.engine.connect() as connection:
+            with self._check_out(self.engine.connect, reads=False) as connection:
                 transaction = Transaction(connection)
                 with _begin(connection):
                     yield transaction
