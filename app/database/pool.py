@@ -10,10 +10,11 @@ from sqlalchemy import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
-from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty, QueueCommon
+from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
 
 from app.database.silence import SILENT
 from app.database.waiting import StatementUnfinished
+from app.greenlets import await_
 from app.telemetry.metrics import DatabaseMetrics
 
 POOLER_SECONDS: Final = 60
@@ -62,8 +63,11 @@ class EventLoopPool(QueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         for each in [each for each in self._kept if _is_lost(each.statement)] if self._kept else ():
             self._end(each)
-        with self.waiting() if self.checkedout() >= self.size() else nullcontext():
+        if self.checkedout() < self.size():
             record = super()._do_get()
+        else:
+            with self.waiting():
+                record = super()._do_get()
         if self.metrics is not None:
             self.metrics.pool_in_use.inc()
         return record
@@ -94,7 +98,7 @@ class EventLoopPool(QueuePool):
 
     def _free(self, record: ConnectionPoolEntry) -> None:
         if (turns := (record.record_info or {}).pop(WriteTurns, None)) is not None:
-            turns.put_nowait(None)
+            turns.release()
         if self.metrics is not None:
             self.metrics.pool_in_use.dec()
         super()._do_return_conn(record)
@@ -105,26 +109,28 @@ class WriteTurns:
 
     def __init__(self, pool: EventLoopPool) -> None:
         self._pool = pool
-        self._free: AsyncAdaptedQueue[None] = AsyncAdaptedQueue()
-        for _ in range(pool.size() - (pool.size() // 4 or 1)):
-            self._free.put_nowait(None)
+        self._turns = asyncio.Semaphore(pool.size() - (pool.size() // 4 or 1))
 
     def check_out(self, connect: Callable[[], C]) -> C:
         """What `connect` gives. The turn ends when it is free again. Raises SQLAlchemy's TimeoutError."""
-        with self._pool.waiting() if self._free.empty() else nullcontext():
-            try:
-                self._free.get(timeout=self._pool.timeout())
-            except Empty:
-                raise PoolTimeout("as many connections as may write are in use") from None
+        await_(self._wait() if self._turns.locked() else self._turns.acquire())
         try:
             connection = connect()
         except BaseException:
-            self._free.put_nowait(None)
+            self._turns.release()
             raise
         pooled = connection.connection if isinstance(connection, Connection) else connection
         assert pooled.record_info is not None
-        pooled.record_info[WriteTurns] = self._free
+        pooled.record_info[WriteTurns] = self._turns
         return connection
+
+    async def _wait(self) -> None:
+        with self._pool.waiting():
+            try:
+                async with asyncio.timeout(self._pool.timeout()):
+                    await self._turns.acquire()
+            except TimeoutError:
+                raise PoolTimeout("as many connections as may write are in use") from None
 
 
 def _is_lost(statement: StatementUnfinished) -> bool:
