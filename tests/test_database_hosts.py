@@ -209,7 +209,7 @@ def test_commits_without_their_standby_take_no_more_connections_and_leave_reads_
     assert at_once(2, lambda _: api.register().status_code) == [503] * 2
     for _ in range(3):
         assert set(at_once(POOL_SIZE, refresh)) == {503}
-        assert servers.primary.execute(waiting_commits) == (POOL_SIZE - BACKGROUND_CONNECTIONS) * 3 // 4
+        assert servers.primary.execute(waiting_commits) == POOL_SIZE - BACKGROUND_CONNECTIONS - 1
         assert servers.primary.execute(used) <= POOL_SIZE
         assert {api.me(pair["access_token"]).status_code for pair in pairs} == {200}
         assert api.http.get(HEALTH).status_code == 200

@@ -380,7 +380,7 @@ def test_commits_without_their_standby_take_no_more_of_the_poolers_connections(
     for _ in range(3):
         answers = at_once(POOL_SIZE, lambda _: behind_its_own.register())
         assert {error_of(answer) for answer in answers} == {(503, "unavailable")}
-        assert servers.primary.execute(_WAITING_COMMITS) == (POOL_SIZE - BACKGROUND_CONNECTIONS) * 3 // 4
+        assert servers.primary.execute(_WAITING_COMMITS) == POOL_SIZE - BACKGROUND_CONNECTIONS - 1
         assert behind_its_own.me(token).status_code == 200
 
 

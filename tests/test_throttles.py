@@ -486,7 +486,7 @@ def test_of_thirty_at_the_last_token_one_gets_it(
         other.execute(text("SELECT FROM throttles FOR UPDATE"))
         with ThreadPoolExecutor(30) as threads:
             attempts = [threads.submit(guess, replicas[number % 2], email) for number in range(30)]
-            writing = 2 * (POOL_SIZE - BACKGROUND_CONNECTIONS) * 3 // 4
+            writing = 2 * (POOL_SIZE - BACKGROUND_CONNECTIONS - 1)
             until_blocked(fresh_database, writing)
             other.rollback()
     answers = [attempt.result()[0] for attempt in attempts]

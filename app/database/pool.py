@@ -105,11 +105,11 @@ class EventLoopPool(QueuePool):
 
 
 class WriteTurns:
-    """Writes may wait for a lock or a standby, so they leave a quarter of a pool to reads, one at least."""
+    """Writes may wait for a lock or a standby, so they leave an eighth of a pool to reads, one at least."""
 
     def __init__(self, pool: EventLoopPool) -> None:
         self._pool = pool
-        self._turns = asyncio.Semaphore(pool.size() - (pool.size() // 4 or 1))
+        self._turns = asyncio.Semaphore(pool.size() - (pool.size() // 8 or 1))
 
     def check_out(self, connect: Callable[[], C]) -> C:
         """What `connect` gives. The turn ends when it is free again. Raises SQLAlchemy's TimeoutError."""
