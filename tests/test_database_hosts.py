@@ -22,8 +22,10 @@ from tests.support import (
     at_once,
     error_of,
     eventually,
+    look_into,
     patient,
 )
+from tests.support.accounts import Admin
 from tests.support.clusters import Cluster
 from tests.support.commands import run_command
 
@@ -198,6 +200,8 @@ def test_commits_without_their_standby_take_no_more_connections_and_leave_reads_
     monkeypatch.setattr(engine, "POOL_TIMEOUT_SECONDS", 1)
     api = start_service(database_url=servers.url(servers.primary))
     pairs = [api.log_in() for _ in range(POOL_SIZE)]
+    admin = Admin(api, primary := look_into(servers.primary.url))
+    primary.dispose()
     used = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'kanban-auth'"
     waiting_commits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
@@ -213,6 +217,7 @@ def test_commits_without_their_standby_take_no_more_connections_and_leave_reads_
         assert servers.primary.execute(used) <= POOL_SIZE
         assert {api.me(pair["access_token"]).status_code for pair in pairs} == {200}
         assert api.http.get(HEALTH).status_code == 200
+        assert admin.call("GET", "?count=true").status_code == 200
     servers.desynchronize()
 
     eventually(lambda: set(at_once(POOL_SIZE, refresh)) == {200})

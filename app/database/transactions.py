@@ -74,7 +74,7 @@ class Transaction:
 class Database:
     """With `direct`, prepared statements bypass SQLAlchemy and its event listeners.
 
-    All but single SELECTs take `turns`.
+    All but single SELECTs take `turns`; a text() is one if it has columns().
     """
 
     engine: Engine
