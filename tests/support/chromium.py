@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _FLAGS = (
@@ -99,8 +99,9 @@ class Tab:
         self.run(f"new Promise((done) => {{ {look}; look() }})")
 
     def type(self, text: str) -> None:
-        """Where the focus is."""
+        """Where the focus is. The page has it a moment after the browser."""
         self._call("Input.insertText", text=text)
+        eventually(lambda: self.run("document.activeElement.value").endswith(text))
 
     def press_enter(self) -> None:
         enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
