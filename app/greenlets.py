@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from sqlalchemy.util.concurrency import await_, greenlet_spawn, in_greenlet
 
@@ -20,12 +20,16 @@ __all__ = [
     "as_coroutine_function",
     "await_",
     "in_greenlet",
+    "run_beside",
     "run_in_greenlet",
     "unless_client_leaves",
 ]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_beside: Final[set[asyncio.Task[object]]] = set()
+"""The event loop itself does not keep them."""
+
 _spawn: Callable[..., Awaitable[Any]] = greenlet_spawn
 
 
@@ -44,6 +48,16 @@ def as_coroutine_function(work: Callable[P, T]) -> Callable[P, Coroutine[Any, An
         return result
 
     return run
+
+
+def run_beside(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """In a greenlet of its own that nobody waits for; without an event loop, here and now."""
+    if not in_greenlet():
+        work(*args, **kwargs)
+        return
+    task = asyncio.get_running_loop().create_task(run_in_greenlet(work, *args, **kwargs))
+    _beside.add(task)
+    task.add_done_callback(_beside.discard)
 
 
 async def _never() -> None:

@@ -14,10 +14,12 @@ from app.database import engine, hosts, waiting
 from app.database.silence import Address, answers
 from app.database_settings import POOL_SIZE
 from app.resources import BACKGROUND_CONNECTIONS
+from app.services.sessions.rotation import REPLAY_WINDOW
 from tests.support import (
     HEALTH,
     Api,
     MakeService,
+    MovableClock,
     StartProcess,
     at_once,
     error_of,
@@ -28,6 +30,7 @@ from tests.support import (
 from tests.support.accounts import Admin
 from tests.support.clusters import Cluster
 from tests.support.commands import run_command
+from tests.support.siblings import Sibling
 
 pytestmark = pytest.mark.process
 
@@ -202,6 +205,7 @@ def test_commits_without_their_standby_take_no_more_connections_and_leave_reads_
     pairs = [api.log_in() for _ in range(POOL_SIZE)]
     admin = Admin(api, primary := look_into(servers.primary.url))
     primary.dispose()
+    sibling = Sibling(api)
     used = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'kanban-auth'"
     waiting_commits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
@@ -218,8 +222,38 @@ def test_commits_without_their_standby_take_no_more_connections_and_leave_reads_
         assert {api.me(pair["access_token"]).status_code for pair in pairs} == {200}
         assert api.http.get(HEALTH).status_code == 200
         assert admin.call("GET", "?count=true").status_code == 200
+        assert sibling.introspect(pairs[0]["access_token"]).json()["active"]
+        assert sibling.page().status_code == 200
     servers.desynchronize()
 
     eventually(lambda: set(at_once(POOL_SIZE, refresh)) == {200})
     assert servers.primary.execute(waiting_commits) == 0
     assert api.metric("app_database_pool_in_use") == 0
+
+
+def test_who_repeats_a_refresh_while_it_waits_for_a_standby_is_no_thief(
+    start_service: MakeService, servers: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", 2)
+    clock = MovableClock()
+    api = start_service(clock=clock, database_url=servers.url(servers.primary))
+    honest, thief = api.log_in(), api.log_in()
+    begun, key = clock.now, "the-same-attempt-each-time"
+    assert api.refresh(thief["refresh_token"], key).status_code == 200
+    servers.synchronize()
+    servers.standby.kill()
+
+    for _ in range(3):
+        assert api.refresh(honest["refresh_token"], key).status_code == 503
+        clock.move(seconds=REPLAY_WINDOW.seconds)
+    servers.desynchronize()
+
+    assert clock.now - begun > 2 * REPLAY_WINDOW
+    repeated = api.refresh(honest["refresh_token"], key)
+    assert repeated.status_code == 200
+    assert (
+        repeated.json()["refresh_token"] == api.refresh(honest["refresh_token"], key).json()["refresh_token"]
+    )
+    assert error_of(api.refresh(thief["refresh_token"], key)) == (401, "refresh_token_reused")
+    clock.move(seconds=1)
+    assert error_of(api.refresh(honest["refresh_token"], key)) == (401, "refresh_token_reused")

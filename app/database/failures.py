@@ -7,11 +7,17 @@ from psycopg2 import errorcodes
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.errors import DatabaseUnavailable
+from app.database.waiting import StatementUnfinished
+from app.errors import DatabaseUnavailable, WritesWait
 
 # The server is shutting down or has become a standby: no connection in the pool is usable.
 FAILOVERS: Final = frozenset({errorcodes.ADMIN_SHUTDOWN, errorcodes.READ_ONLY_SQL_TRANSACTION})
 _CONFLICTS: Final = frozenset({errorcodes.SERIALIZATION_FAILURE, errorcodes.DEADLOCK_DETECTED})
+
+
+class NoTurn(PoolTimeout):
+    """As many connections as may write are in use."""
+
 
 DATABASE_ERRORS: Final = (PoolTimeout, DBAPIError, psycopg2.Error)
 
@@ -34,11 +40,13 @@ def is_conflict(error: BaseException) -> bool:
 
 def raise_translated(error: BaseException) -> NoReturn:
     """Raises DatabaseUnavailable if a later retry may succeed; otherwise raises `error` itself."""
+    if isinstance(error, NoTurn):
+        raise WritesWait("other writes wait") from error
     if isinstance(error, PoolTimeout):
         raise DatabaseUnavailable("no connection free") from error
     if is_conflict(error) or not _is_transient(error):
         raise error
-    raise DatabaseUnavailable(_reason(error)) from error
+    raise (WritesWait if _waits(error) else DatabaseUnavailable)(_reason(error)) from error
 
 
 def retries_exhausted(error: BaseException) -> DatabaseUnavailable:
@@ -64,6 +72,11 @@ def _is_transient(error: BaseException) -> bool:
         return True
     passing = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError)
     return isinstance(error, passing)
+
+
+def _waits(error: BaseException) -> bool:
+    original = getattr(error, "orig", error)
+    return isinstance(original, StatementUnfinished) or sqlstate(error) == errorcodes.LOCK_NOT_AVAILABLE
 
 
 def _reason(error: BaseException) -> str:

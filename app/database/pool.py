@@ -8,10 +8,10 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
 
+from app.database.failures import NoTurn
 from app.database.silence import SILENT
 from app.database.waiting import StatementUnfinished
 from app.greenlets import await_
@@ -112,7 +112,7 @@ class WriteTurns:
         self._turns = asyncio.Semaphore(pool.size() - (pool.size() // 8 or 1))
 
     def check_out(self, connect: Callable[[], C]) -> C:
-        """What `connect` gives. The turn ends when it is free again. Raises SQLAlchemy's TimeoutError."""
+        """What `connect` gives. The turn ends when it is free again. Raises NoTurn."""
         await_(self._wait() if self._turns.locked() else self._turns.acquire())
         try:
             connection = connect()
@@ -130,7 +130,7 @@ class WriteTurns:
                 async with asyncio.timeout(self._pool.timeout()):
                     await self._turns.acquire()
             except TimeoutError:
-                raise PoolTimeout("as many connections as may write are in use") from None
+                raise NoTurn("as many connections as may write are in use") from None
 
 
 def _is_lost(statement: StatementUnfinished) -> bool:

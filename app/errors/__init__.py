@@ -37,6 +37,7 @@ ServiceError
 └── Unavailable             unavailable
     ├── HashingQueueFull
     ├── DatabaseUnavailable
+    │   └── WritesWait
     ├── NotReady
     └── MailNotConfigured   mail_not_configured
 """
@@ -63,7 +64,13 @@ from app.errors.authentication import (
     TooManyFailures,
     UnknownKey,
 )
-from app.errors.availability import DatabaseUnavailable, HashingQueueFull, MailNotConfigured, NotReady
+from app.errors.availability import (
+    DatabaseUnavailable,
+    HashingQueueFull,
+    MailNotConfigured,
+    NotReady,
+    WritesWait,
+)
 from app.errors.delivery import CursorExpired, InvalidCursor, UnusableMailTemplate
 from app.errors.families import (
     ClientLeft,
@@ -122,4 +129,5 @@ __all__ = [
     "Unavailable",
     "UnknownKey",
     "UnusableMailTemplate",
+    "WritesWait",
 ]

@@ -19,6 +19,10 @@ class DatabaseUnavailable(Unavailable):
         self.reason = reason
 
 
+class WritesWait(DatabaseUnavailable):
+    """The database answers, but this write waits for a lock or a standby, or for others that do."""
+
+
 class NotReady(Unavailable):
     """The database answers, but the service cannot use it. `reason` is for operators."""
 

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 import structlog
@@ -11,7 +12,8 @@ from sqlalchemy import bindparam, insert, select, update
 
 from app.clock import Clock
 from app.database.transactions import Database, retry_conflicts
-from app.errors import Forbidden, InvalidToken, NotFound
+from app.errors import DatabaseUnavailable, Forbidden, InvalidToken, NotFound
+from app.greenlets import run_beside
 from app.models import ServiceToken
 from app.models.audit import AuditEventName
 from app.models.service_tokens import Scope
@@ -22,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 _USE_RECORDED_EVERY: Final = timedelta(minutes=1)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class ServiceTokenInfo(NamedTuple):
@@ -60,6 +63,8 @@ class ServiceTokenService:
     db: Database
     audit: AuditService
     clock: Clock
+    recorded: dict[int, datetime] = field(default_factory=dict)
+    """When this worker last tried to, by id."""
 
     @retry_conflicts
     def create(self, actor: Actor, name: str, scopes: Collection[Scope]) -> tuple[str, ServiceTokenInfo]:
@@ -107,8 +112,15 @@ class ServiceTokenService:
         if not rows:
             raise InvalidToken
         found, now = ServiceTokenInfo._make(rows[0]), self.clock()
-        if found.last_used_at is None or now - found.last_used_at > _USE_RECORDED_EVERY:
-            self.db.execute(_RECORD_USE, {"token_id": found.id, "now": now})
+        last = max(found.last_used_at or _NEVER, self.recorded.get(found.id, _NEVER))
+        if now - last > _USE_RECORDED_EVERY:
+            self.recorded[found.id] = now
+            run_beside(self._record_use, found.id, now)
         if scope not in found.scopes:
             raise Forbidden
         return found
+
+    def _record_use(self, token_id: int, now: datetime) -> None:
+        """Nobody waits for it, as writes may wait while reads go on."""
+        with suppress(DatabaseUnavailable):
+            self.db.execute(_RECORD_USE, {"token_id": token_id, "now": now})

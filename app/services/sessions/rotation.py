@@ -1,7 +1,8 @@
 """Refresh token rotation and detection of reused tokens (RFC 9700 §4.14.2)."""
 
 import hashlib
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NoReturn
 from uuid import UUID
@@ -12,12 +13,13 @@ from sqlalchemy import DateTime, Interval, Row, bindparam, func, select, update
 from app.clock import Clock
 from app.database.prepared import Prepared
 from app.database.transactions import Database
-from app.errors import InvalidRefreshToken, RefreshTokenReused
+from app.errors import DatabaseUnavailable, InvalidRefreshToken, RefreshTokenReused, WritesWait
 from app.models import LoginSession, User
 from app.models.sessions import is_live
 from app.security.tokens import RefreshClaims
 from app.services.operations.audit import Client
 from app.services.sessions.revocation import RevocationService
+from app.services.sessions.seen_live import SeenLive
 from app.services.sessions.tokens import Holder, SessionLifetime, TokenPair, TokenService, unix_seconds
 from app.telemetry.metrics import SessionMetrics
 
@@ -77,6 +79,7 @@ class RotationService:
     reuse_leeway: timedelta
     clock: Clock
     metrics: SessionMetrics
+    seen_live: SeenLive = field(default_factory=SeenLive)
 
     def refresh(self, token: str, idempotency_key: str | None, client: Client) -> TokenPair:
         """Raises InvalidRefreshToken, RefreshTokenReused."""
@@ -84,18 +87,29 @@ class RotationService:
         try:
             claims = self.tokens.verify_refresh(token)
         except InvalidRefreshToken:
-            self._count("invalid")
+            self.metrics.refresh_outcomes.labels("invalid").inc()
             log.info("refresh.refused", outcome="invalid")
             raise
         self.tokens.check_ready()
         key_hash = _hash_key(idempotency_key)
-        rows = self.db.execute(_ROTATE, self._parameters(claims, key_hash, client, now))
+        try:
+            rows = self.db.execute(_ROTATE, self._parameters(claims, key_hash, client, now))
+        except WritesWait:
+            self._note_if_live(claims)
+            raise
         if rows:
-            self._count("rotated")
+            self.metrics.refresh_outcomes.labels("rotated").inc()
             self.metrics.refreshes.labels("refresh").inc()
             log.info("session.rotated", user_id=claims.user_id, session_id=str(claims.session_id))
             return self._pair(claims.user_id, claims.session_id, rows[0])
         return self._replay(claims, key_hash, client, now)
+
+    def _note_if_live(self, claims: RefreshClaims) -> None:
+        """What waits for a standby may be seen long after `rotated_at`, but not before it was seen live."""
+        seen_at = self.clock()
+        with suppress(DatabaseUnavailable):
+            if self._judge(claims, None, seen_at)[0] == "current":
+                self.seen_live.note(claims.token_id, seen_at)
 
     def _parameters(
         self, claims: RefreshClaims, key_hash: str | None, client: Client, now: datetime
@@ -124,7 +138,7 @@ class RotationService:
     ) -> TokenPair:
         """Return the pair again if its response was lost. Raises InvalidRefreshToken, RefreshTokenReused."""
         verdict, row = self._judge(claims, key_hash, now)
-        self._count("raced" if verdict == "current" else verdict)
+        self.metrics.refresh_outcomes.labels("raced" if verdict == "current" else verdict).inc()
         if verdict != "replayed" or row is None:
             self._refuse(verdict, claims, client)
         self.metrics.refreshes.labels("refresh").inc()
@@ -134,10 +148,9 @@ class RotationService:
     def _judge(
         self, claims: RefreshClaims, key_hash: str | None, now: datetime
     ) -> tuple[Verdict, Row[Any] | None]:
-        rows = self.db.execute(_LOOK_UP, {"session_id": claims.session_id})
-        if not rows:
-            return "revoked", None
-        return self._verdict(rows[0], claims.token_id, key_hash, now), rows[0]
+        for row in self.db.execute(_LOOK_UP, {"session_id": claims.session_id}):
+            return self._verdict(row, claims.token_id, key_hash, now), row
+        return "revoked", None
 
     def _verdict(self, row: Row[Any], token_id: UUID, key_hash: str | None, now: datetime) -> Verdict:
         if row.revoked_at is not None or not row.is_active:
@@ -148,7 +161,7 @@ class RotationService:
             return "current"
         if token_id != row.previous_token_id:
             return "reuse_detected"
-        age, leeway = now - row.rotated_at, self.reuse_leeway
+        age, leeway = now - max(row.rotated_at, self.seen_live.at(token_id)), self.reuse_leeway
         was_just_used = age >= -CLOCK_SKEW  # a clock that was further ahead is no leeway
         same_key = key_hash is not None and key_hash == row.idempotency_key_hash
         if same_key and was_just_used and age <= REPLAY_WINDOW:
@@ -167,17 +180,9 @@ class RotationService:
 
     def _pair(self, user_id: int, session_id: UUID, row: Row[Any]) -> TokenPair:
         """Always contains the same refresh token, byte for byte, for the same `row`."""
-        refresh = RefreshClaims(
-            user_id,
-            session_id,
-            row.token_id,
-            unix_seconds(row.rotated_at),
-            unix_seconds(row.expires_at),
-        )
+        began, ends = unix_seconds(row.rotated_at), unix_seconds(row.expires_at)
+        refresh = RefreshClaims(user_id, session_id, row.token_id, began, ends)
         return self.tokens.issue(refresh, Holder(row.role, row.email, row.email_verified))
-
-    def _count(self, outcome: str) -> None:
-        self.metrics.refresh_outcomes.labels(outcome).inc()
 
 
 def _hash_key(idempotency_key: str | None) -> str | None:
