@@ -384,12 +384,17 @@ def test_commits_without_their_standby_take_no_more_of_the_poolers_connections(
         assert behind_its_own.me(token).status_code == 200
 
 
-def test_a_pooler_that_does_not_answer_keeps_no_connection_for_ever(
+def test_a_pooler_whose_server_answers_nobody_keeps_no_connection_for_ever(
     behind_its_own: Api, servers: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.database.pool.POOLER_SECONDS", 0)
     servers.standby.kill()
 
     assert error_of(behind_its_own.register()) == (503, "unavailable")
+    at_once(20, lambda _: behind_its_own.http.get(HEALTH))
+    assert behind_its_own.metric("app_database_pool_in_use") >= 1
+    servers.primary.freeze()
     eventually(lambda: behind_its_own.metric("app_database_pool_in_use") == 0)
+    servers.primary.thaw()
+
     assert servers.primary.execute(_WAITING_COMMITS) == 1

@@ -3,8 +3,19 @@
 import pytest
 from sqlalchemy import Engine, text
 
+from app.database import waiting
 from app.models.service_tokens import Scope
-from tests.support import Api, MakeService, MovableClock, bearer, error_of, eventually
+from tests.support import (
+    PATIENCE_SECONDS,
+    Api,
+    MakeService,
+    MovableClock,
+    bearer,
+    error_of,
+    eventually,
+    patient,
+    until_blocked,
+)
 from tests.support.siblings import OPERATOR, REVOCATIONS, Sibling
 
 
@@ -95,6 +106,20 @@ def test_the_last_use_is_recorded_to_the_minute(start_service: MakeService) -> N
     clock.move(seconds=31)
     sibling.page()
     eventually(lambda: last_use() == clock.now)
+
+
+def test_no_answer_waits_for_its_use_to_be_recorded(
+    start_service: MakeService, database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SILENCE_TIMEOUT_SECONDS", PATIENCE_SECONDS)
+    api = start_service(database_url=patient(database_url))
+    sibling = Sibling(api)
+    with engine.execution_options(isolation_level="READ COMMITTED").connect() as other:
+        other.execute(text("SELECT FROM service_tokens FOR UPDATE"))
+
+        assert sibling.page().status_code == 200
+        until_blocked(engine, 1)
+        other.rollback()
 
 
 def test_metrics_are_read_with_the_old_token_or_a_service_token_of_that_scope(

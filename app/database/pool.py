@@ -2,23 +2,25 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import psycopg2
 from sqlalchemy import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 from sqlalchemy.util.queue import AsyncAdaptedQueue, QueueCommon
 
 from app.database.failures import NoTurn
 from app.database.silence import SILENT
 from app.database.waiting import StatementUnfinished
-from app.greenlets import await_
+from app.greenlets import await_, run_in_greenlet
 from app.telemetry.metrics import DatabaseMetrics
 
 POOLER_SECONDS: Final = 60
-"""A pooler may never learn that its server is gone, and its clients wait with it."""
+"""So often a pooler is asked, as it may never learn that its server is gone."""
 
 C = TypeVar("C", Connection, PoolProxiedConnection)
 
@@ -29,7 +31,8 @@ class _Kept:
 
     statement: StatementUnfinished
     record: ConnectionPoolEntry
-    timer: asyncio.TimerHandle | None
+    timer: asyncio.TimerHandle | None = None
+    asking: asyncio.Task[None] | None = None
 
 
 class EventLoopPool(QueuePool):
@@ -81,11 +84,32 @@ class EventLoopPool(QueuePool):
             self._free(record)
             return
         loop = asyncio.get_running_loop()
-        kept = _Kept(statement, record, None)
+        kept = _Kept(statement, record)
         if statement.is_pooled:
-            kept.timer = loop.call_later(POOLER_SECONDS, self._end, kept)
+            kept.timer = loop.call_later(POOLER_SECONDS, self._doubt, kept)
         self._kept.add(kept)
         loop.add_reader(statement.socket, self._end, kept)
+
+    def _doubt(self, kept: _Kept) -> None:
+        kept.asking = asyncio.get_running_loop().create_task(run_in_greenlet(self._ask, kept))
+
+    def _ask(self, kept: _Kept) -> None:
+        """It ends if the pooler has no answer for others either."""
+        try:
+            with closing(self.connect()) as connection:
+                connection.cursor().execute("SELECT 1")
+        except (psycopg2.Error, PoolTimeout) as error:
+            answers = False
+            if isinstance(error, StatementUnfinished):
+                error.socket.close()
+        else:
+            answers = True
+        if kept not in self._kept:
+            return
+        if answers:
+            kept.timer = asyncio.get_running_loop().call_later(POOLER_SECONDS, self._doubt, kept)
+        else:
+            self._end(kept)
 
     def _end(self, kept: _Kept) -> None:
         """Whatever the server answered, nobody waits for it any more."""
