@@ -1,6 +1,7 @@
 """Which pages are ours, and under which path, where a proxy stands between them and the service."""
 
 import re
+import signal
 from collections.abc import Iterator
 
 import httpx
@@ -311,7 +312,9 @@ def test_a_path_in_public_url_is_the_root_path(monkeypatch: pytest.MonkeyPatch) 
     ))  # fmt: skip
     monkeypatch.setattr("os.execv", lambda _, command: started.append(command))
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     main([])
+    signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)  # or no program that a test starts later can end
 
     assert started[0][started[0].index("--root-path") + 1] == "/api/auth"

@@ -99,7 +99,8 @@ class Tab:
         self.run(f"new Promise((done) => {{ {look}; look() }})")
 
     def type(self, text: str) -> None:
-        """Where the focus is. The page has it a moment after the browser."""
+        """Where the focus is, once it is in a field. The page has it a moment after the browser."""
+        eventually(lambda: self.run("document.activeElement.matches('input, textarea')"))
         self._call("Input.insertText", text=text)
         eventually(lambda: self.run("document.activeElement.value").endswith(text))
 
