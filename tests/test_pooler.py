@@ -368,9 +368,6 @@ def behind_its_own(
     eventually(lambda: api.register().status_code == 201)
 
 
-_WAITING_COMMITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-
-
 def test_commits_without_their_standby_take_no_more_of_the_poolers_connections(
     behind_its_own: Api, servers: Cluster
 ) -> None:
@@ -380,7 +377,7 @@ def test_commits_without_their_standby_take_no_more_of_the_poolers_connections(
     for _ in range(3):
         answers = at_once(POOL_SIZE, lambda _: behind_its_own.register())
         assert {error_of(answer) for answer in answers} == {(503, "unavailable")}
-        assert servers.primary.execute(_WAITING_COMMITS) == POOL_SIZE - BACKGROUND_CONNECTIONS - 1
+        assert servers.waiting_commits() == POOL_SIZE - BACKGROUND_CONNECTIONS - 1
         assert behind_its_own.me(token).status_code == 200
 
 
@@ -397,4 +394,4 @@ def test_a_pooler_whose_server_answers_nobody_keeps_no_connection_for_ever(
     eventually(lambda: behind_its_own.metric("app_database_pool_in_use") == 0)
     servers.primary.thaw()
 
-    assert servers.primary.execute(_WAITING_COMMITS) == 1
+    assert servers.waiting_commits() == 1

@@ -51,15 +51,19 @@ def connect(
         connect_args=_connect_args(parsed),
     )
     set_wait_callback(waiting.wait_for_server)
+    _listen(engine)
+    return engine
+
+
+def _listen(engine: Engine) -> None:
     event.listen(engine, "do_connect", Connector())
     event.listen(engine, "handle_error", _judge_failure)
     event.listen(engine, "invalidate", note_unfinished)
     event.listen(engine, "checkin", _mark_idle)
     event.listen(engine, "checkout", _discard_closed_connection)
-    if issubclass(pool, EventLoopPool):
+    if isinstance(engine.pool, EventLoopPool):
         # SQLAlchemy locks the setup of the first connection; asyncio=True makes this lock awaitable.
         event.listen(engine, "connect", lambda *_: None, asyncio=True)
-    return engine
 
 
 def _connect_args(url: URL) -> dict[str, Any]:

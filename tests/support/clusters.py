@@ -163,6 +163,10 @@ class Cluster:
         state = "SELECT sync_state FROM pg_stat_replication"
         eventually(lambda: self.primary.execute(state) == "sync", lambda: "a synchronous standby")
 
+    def waiting_commits(self) -> Any:
+        """How many wait for the standby at the primary."""
+        return self.primary.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+
     def desynchronize(self) -> None:
         """Commits wait for nobody: what an operator does while there is no standby."""
         _wait_for_nobody(self.primary)
