@@ -14,7 +14,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # Python writes bytecode when it first imports a file, as the install leaves that out.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-fast test-repeat check ha-test coverage lint types imports format docker-test clients-test manifests prometheus-rule bench bench-siblings bench-mail bench-migrations attack openapi migration requirements clean bench-scale check-simulation
+.PHONY: help install run test test-fast test-all test-repeat check ha-test coverage lint types imports format docker-test clients-test manifests prometheus-rule bench bench-siblings bench-mail bench-migrations attack openapi migration requirements clean bench-scale check-simulation
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,19 +29,22 @@ run: install ## start PostgreSQL, migrate, and serve on PORT (8000) with reload
 	@echo "Swagger UI: http://$(HOST):$(PORT)/docs   (Ctrl-C ends it)"
 	@$(BIN)/python -m app.dev $(BIN)/python -m app.serve --host $(HOST) --reload --reload-dir app
 
-test: install ## the whole test suite, on a PostgreSQL of its own (or TEST_DATABASE_URL)
+test: install ## the tests but the slow ones, on a PostgreSQL of their own (or TEST_DATABASE_URL)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+test-fast: install ## those of them that start no program of their own
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not process"
+
+test-all: install ## all tests
 	@$(BIN)/python -m pytest $(PARALLEL)
 
-test-fast: install ## the tests that start no program of their own
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not process"
-
-test-repeat: install ## the whole suite N times, to the first red run: make test-repeat N=10
+test-repeat: install ## all tests N times, to the first red run: make test-repeat N=10
 	@$(BIN)/python -m tests.repeat $(N) $(PARALLEL)
 
 ha-test: install ## let databases and replicas fail and be replaced under honest clients, and print what those felt (2 minutes)
 	@$(BIN)/python -m pytest tests/ha_checks.py tests/rollout_checks.py --capture=no --quiet
 
-check: lint types imports manifests clients-test test ha-test ## all that CI runs: lint, types, import contracts, all tests
+check: lint types imports manifests clients-test test-all ha-test ## all that CI runs: lint, types, import contracts, all tests
 
 coverage: install ## the tests with branch coverage; the tracer of greenlets is slow, and can come to a halt
 	@$(BIN)/python -m pytest $(PARALLEL) --cov

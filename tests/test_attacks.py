@@ -34,6 +34,7 @@ def memory(target: Started) -> list[int]:
     return [worker.memory_info().rss for worker in target.workers()]
 
 
+@pytest.mark.slow
 def test_a_worker_holds_no_more_connections_than_it_may_open_files(target: Started) -> None:
     assert 2 * (FILES - 100) < scrape(target)["app_http_connections_limit", ()] < 2 * FILES
     assert '"connections.limited"' in target.output
@@ -63,6 +64,7 @@ def test_a_head_without_end_takes_no_memory_and_holds_up_nobody(target: Started,
     assert max(memory(target)) < max(before) + 30 * MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("beginning", "reason"),
     [

@@ -156,6 +156,7 @@ def traffic_on(balancer: Balancer, sibling: Sibling) -> Iterator[Traffic]:
         traffic.stop()
 
 
+@pytest.mark.slow
 def test_the_bridge_is_crossed_and_crossed_back_without_a_request_refused(
     start_service: MakeService, fresh_database_url: str
 ) -> None:

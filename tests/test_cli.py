@@ -408,6 +408,7 @@ def start_cli(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_the_commands_are_a_program_with_help_and_a_status(database_url: str) -> None:
     helped = start_cli("--help")
@@ -444,6 +445,7 @@ def test_a_schema_of_another_project_is_a_fault(
     assert "lacks users.hashed_password" in finding.text
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_the_commands_load_no_web_framework() -> None:
     program = (

@@ -61,6 +61,7 @@ def test_a_killed_database_is_503_and_comes_back_without_a_restart(
     assert api.refresh(pair["refresh_token"]).status_code == 200
 
 
+@pytest.mark.slow
 def test_what_was_answered_survives_the_death_of_the_server(
     start_service: MakeService, own_server: OwnServer
 ) -> None:

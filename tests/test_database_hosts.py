@@ -61,6 +61,7 @@ def _accepted(silent: socket.socket) -> int:
         number += 1
 
 
+@pytest.mark.slow
 def test_a_frozen_primary_is_left_for_the_one_that_follows_it(
     start_service: MakeService, servers: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_host_that_says_nothing_is_passed_over_once_that_is_known(
     assert _accepted(silent) == 0
 
 
+@pytest.mark.slow
 def test_a_start_a_migration_and_the_commands_go_past_a_frozen_host(
     start_process: StartProcess, servers: Cluster
 ) -> None:
@@ -196,6 +198,7 @@ def test_hosts_of_one_name_are_told_apart_by_their_addresses_and_asked_there(
     assert set(asked) == {Address("127.0.0.1", port)}
 
 
+@pytest.mark.slow
 def test_commits_without_their_standby_take_no_more_connections_and_leave_reads_alone(
     start_service: MakeService, servers: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +233,7 @@ def test_commits_without_their_standby_take_no_more_connections_and_leave_reads_
     assert api.metric("app_database_pool_in_use") == 0
 
 
+@pytest.mark.slow
 def test_who_repeats_a_refresh_while_it_waits_for_a_standby_is_no_thief(
     start_service: MakeService, servers: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -227,6 +227,7 @@ def promtool(*arguments: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 @needs_promtool
 @pytest.mark.process
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def end(user: "subprocess.Popen[str]") -> None:
     user.communicate(timeout=PATIENCE_SECONDS)
 
 
+@pytest.mark.slow
 def test_the_data_of_the_embedded_server_survives_a_restart(data: Path) -> None:
     for statement in ("CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (1)"):
         connection = psycopg2.connect(devdb.attach(data))
@@ -136,6 +137,7 @@ def test_a_stale_process_number_is_no_embedded_server(data: Path) -> None:
     devdb.detach(data, timeout=PATIENCE_SECONDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["with a space", "x" * 100])
 def test_the_embedded_server_runs_in_any_path(empty: Path, name: str) -> None:
     folder = empty / name
@@ -144,6 +146,7 @@ def test_the_embedded_server_runs_in_any_path(empty: Path, name: str) -> None:
     devdb.detach(folder, timeout=PATIENCE_SECONDS)
 
 
+@pytest.mark.slow
 def test_an_embedded_server_that_does_not_start_says_why(empty: Path) -> None:
     with pytest.raises(SystemExit, match="set DATABASE_URL"):
         devdb.attach(empty, "no_such_setting = 1")

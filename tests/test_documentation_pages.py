@@ -40,6 +40,7 @@ def press(tab: Tab, label: str) -> None:
     tab.run(f"{buttons}.find((button) => button.textContent === '{label}').click()")
 
 
+@pytest.mark.slow
 def test_a_login_in_swagger_ui_survives_a_reload_and_ends_with_its_logout(api: Api, tab: Tab) -> None:
     email = api.new_user()
     open_dialog(tab)
@@ -62,6 +63,7 @@ def test_a_login_in_swagger_ui_survives_a_reload_and_ends_with_its_logout(api: A
     assert tab.run(ME) == 401
 
 
+@pytest.mark.slow
 def test_the_form_of_a_login_has_fields_to_fill_in(api: Api, tab: Tab) -> None:
     operation = "document.querySelector('#operations-sessions-create_token')"
     tab.wait_for(operation)
@@ -81,6 +83,7 @@ def test_the_form_of_a_login_has_fields_to_fill_in(api: Api, tab: Tab) -> None:
     assert tab.run(f"{status}.innerText").startswith("200")
 
 
+@pytest.mark.slow
 def test_a_refresh_is_not_filled_in_with_a_text_that_is_no_token(tab: Tab) -> None:
     operation = "document.querySelector('#operations-sessions-refresh_token')"
     tab.wait_for(operation)
@@ -92,6 +95,7 @@ def test_a_refresh_is_not_filled_in_with_a_text_that_is_no_token(tab: Tab) -> No
     assert tab.run(f"{operation}.querySelector('textarea').value") == "{}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "sign"), [("docs", ".opblock"), ("redoc", "h1")])
 def test_a_page_asks_nothing_from_outside(tab: Tab, page: str, sign: str) -> None:
     own = urlsplit(tab.run("location.origin")).netloc

@@ -33,12 +33,6 @@ DEPLOY = PROJECT / "deploy"
 GET = f"GET {LIVE} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
-def interrupt(started: Started) -> None:
-    """As who presses Ctrl-C, which every process of the terminal feels."""
-    for each in [started.process, *started.workers()]:
-        each.send_signal(signal.SIGINT)
-
-
 def until_all_serve(started: Started, workers: int) -> None:
     """One that is still at its imports ends with SIGTERM, and has nothing to announce."""
     eventually(lambda: started.output.count("Application startup complete") == workers)
@@ -46,7 +40,7 @@ def until_all_serve(started: Started, workers: int) -> None:
 
 @process
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_server_that_will_stop_says_so_and_works_on(
+def test_a_server_that_will_stop_says_so_and_works_on_until_an_interrupt(
     start_process: StartProcess, database_url: str, workers: str
 ) -> None:
     started = start_process(database_url, DRAIN_SECONDS=LONG, WEB_CONCURRENCY=workers).serves()
@@ -67,28 +61,30 @@ def test_a_server_that_will_stop_says_so_and_works_on(
     assert started.get(LIVE).status_code == 200
     registered = started.register()
     assert (registered.status_code, registered.headers["connection"]) == (201, "close")
-    interrupt(started)
-    started.ends()
 
-
-@process
-@pytest.mark.parametrize("drains_already", [False, True])
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_interrupt_of_the_first_process_alone_is_enough_not_to_wait(
-    start_process: StartProcess, database_url: str, workers: str, *, drains_already: bool
-) -> None:
-    started = start_process(database_url, DRAIN_SECONDS=LONG, WEB_CONCURRENCY=workers).serves()
-    until_all_serve(started, int(workers))
-    if drains_already:
-        started.process.terminate()
-        eventually(lambda: started.output.count("server.draining") == int(workers))
-
-    started.process.send_signal(signal.SIGINT)
+    started.process.send_signal(signal.SIGINT)  # the first process alone feels it
 
     started.ends()
     assert started.output.count("Finished server process") == int(workers)
 
 
+@pytest.mark.slow
+@process
+@pytest.mark.parametrize(("workers", "alone"), [("1", True), ("2", True), ("2", False)])
+def test_an_interrupt_ends_a_server_without_a_wait_whether_one_process_feels_it_or_all(
+    start_process: StartProcess, database_url: str, workers: str, *, alone: bool
+) -> None:
+    started = start_process(database_url, DRAIN_SECONDS=LONG, WEB_CONCURRENCY=workers).serves()
+    until_all_serve(started, int(workers))
+
+    for each in [started.process, *([] if alone else started.workers())]:
+        each.send_signal(signal.SIGINT)
+
+    started.ends()
+    assert started.output.count("Finished server process") == int(workers)
+
+
+@pytest.mark.slow
 @process
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_who_comes_after_that_is_refused_while_running_requests_end(
@@ -119,6 +115,7 @@ def refused(started: Started) -> bool:
     return True
 
 
+@pytest.mark.slow
 @process
 def test_one_worker_stops_after_the_other(start_process: StartProcess, database_url: str) -> None:
     patience = ("--timeout-graceful-shutdown", "960")

@@ -109,6 +109,7 @@ def test_a_hundred_headers_are_read_and_one_more_is_431(api: Api) -> None:
     assert refusals(api, "too_many_headers") == before + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("beginning", "reason"),
     [

@@ -168,6 +168,7 @@ def test_a_quote_that_is_not_closed_imports_no_line_before_it(run: RunCommand, t
     assert run("users", "list").stdout == ""
 
 
+@pytest.mark.slow
 def test_ten_thousand_users_are_imported(run: RunCommand, tmp_path: Path) -> None:
     rows = [f"user{number}@example.com,{HASH},user" for number in range(10_000)]
     file = write(tmp_path / "users.csv", *rows)

@@ -87,6 +87,7 @@ def test_it_installs_once(installed: Checkout) -> None:
     assert installed.install("fails") == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_install_that_was_ended_is_begun_again(installed: Checkout, number: signal.Signals) -> None:
     installed.requirements.write_text("# others\n", encoding="utf-8")
@@ -148,6 +149,7 @@ def test_a_pip_that_outlives_its_make_is_waited_for(checkout: Checkout) -> None:
     assert checkout.is_whole()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["its Python is gone", "its Python is another", "it has moved"])
 def test_what_no_longer_fits_is_made_again(installed: Checkout, change: str) -> None:
     python = installed.venv / "bin" / "python"

@@ -157,6 +157,7 @@ def test_no_secret_is_ever_logged(logged: Api, lines: Lines) -> None:
     assert email not in written
 
 
+@pytest.mark.slow
 def test_no_route_logs_what_it_is_sent(logged: Api, lines: Lines) -> None:
     document = logged.http.get("/openapi.json").json()
     headers = {
@@ -183,6 +184,7 @@ def test_no_route_logs_what_it_is_sent(logged: Api, lines: Lines) -> None:
     assert "marked" not in "\n".join(lines.lines)
 
 
+@pytest.mark.slow
 def test_every_line_of_a_server_with_workers_has_the_format(ended_server: EndedServer) -> None:
     events = [json.loads(line) for line in ended_server.output.splitlines()]
     said = [event["event"] for event in events]

@@ -98,6 +98,7 @@ class Moment:
             self._happens()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [TAKEN, "451 not now"], ids=["just taken", "not taken"])
 def test_a_worker_that_is_killed_while_it_sends_loses_no_mail(
     office: Office, start: Callable[..., Started], start_service: MakeService, answer: str
@@ -122,6 +123,7 @@ def test_a_worker_that_is_killed_while_it_sends_loses_no_mail(
     assert office.each_arrived_as_itself()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 def test_a_database_that_dies_while_mails_are_sent_loses_none(
     server: SmtpServer, start_service: MakeService, own_server: OwnServer
@@ -192,6 +194,7 @@ def test_mails_wait_for_a_mail_server_that_is_down(office: Office, start_service
     eventually(lambda: service.metric("app_mail_queue") == service.metric("app_mail_oldest_seconds") == 0)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_gives_back_what_it_has_not_sent(
     office: Office, start: Callable[..., Started]
 ) -> None:
@@ -218,6 +221,7 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_has_not_sent(
     assert {row.attempts for row in outbox(office.database)} == {0}
 
 
+@pytest.mark.slow
 def test_no_log_names_a_recipient_or_a_token(office: Office, start: Callable[..., Started]) -> None:
     answers = {NAMES[0]: TAKEN, NAMES[1]: f"550 {NAMES[1]} is unknown", NAMES[2]: f"450 {NAMES[2]} is busy"}
     office.server.answer_recipient = answers.__getitem__

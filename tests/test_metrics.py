@@ -185,6 +185,7 @@ def test_requests_that_wait_for_the_database_are_counted(
     eventually(lambda: api.metric("app_database_pool_waiting") == 0)
 
 
+@pytest.mark.slow
 def test_two_workers_are_one_in_a_scrape(two_workers: Started) -> None:
     before = requests(scrape(two_workers), LIVE)
 
@@ -261,6 +262,7 @@ def test_the_workers_leave_no_metrics_folder_behind(ended_server: EndedServer) -
     assert ended_server.folders() == []
 
 
+@pytest.mark.slow
 def test_metrics_that_earlier_workers_left_are_not_counted(
     start_process: StartProcess, database_url: str, tmp_path: Path
 ) -> None:
@@ -277,6 +279,7 @@ def test_metrics_that_earlier_workers_left_are_not_counted(
     assert requests(scrape(second), LIVE) == 0
 
 
+@pytest.mark.slow
 def test_a_metrics_folder_that_cannot_be_shared_ends_the_start(
     start_process: StartProcess, database_url: str
 ) -> None:

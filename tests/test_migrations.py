@@ -68,6 +68,7 @@ def test_the_migrations_have_one_head() -> None:
     assert len(script.get_heads()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_four_migrators_at_once_all_succeed(make_database: MakeDatabase) -> None:
     url = make_database()

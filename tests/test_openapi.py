@@ -331,6 +331,7 @@ def admin_token(playground: Api) -> str:
 CALLS = {"a stranger": PUBLIC | USER, "a user": PUBLIC | USER, "an admin": ADMIN, "a sibling": set(SIBLING)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", CALLS)
 def test_no_input_leads_to_an_answer_that_is_not_in_the_document(
     playground: Api, admin_token: str, document: dict[str, Any], who: str

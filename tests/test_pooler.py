@@ -126,6 +126,7 @@ def test_a_pooler_refuses_our_timeouts(pooled: Pool, database_url: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_behind_a_pooler_the_start_migrates_and_serves(
     start_process: StartProcess, make_database: MakeDatabase, pooled: Pool
 ) -> None:
@@ -209,6 +210,7 @@ def test_a_pooler_is_noticed_once_by_a_process(
     assert len(lines.events("database.pooler")) == 1
 
 
+@pytest.mark.slow
 def test_a_pooler_in_statement_mode_is_no_database_for_us(
     start_process: StartProcess, fresh_database_url: str, pooled: Pool
 ) -> None:
@@ -368,6 +370,7 @@ def behind_its_own(
     eventually(lambda: api.register().status_code == 201)
 
 
+@pytest.mark.slow
 def test_commits_without_their_standby_take_no_more_of_the_poolers_connections(
     behind_its_own: Api, servers: Cluster
 ) -> None:

@@ -70,6 +70,7 @@ def rules_of(client: httpx.Client) -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+@pytest.mark.slow
 def test_prometheus_scrapes_two_workers_as_one_and_evaluates_every_rule(
     start_process: StartProcess, database_url: str, tmp_path: Path
 ) -> None:

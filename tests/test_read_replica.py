@@ -69,6 +69,7 @@ def _tables(statements: list[str]) -> set[str]:
     return {name for name in ("users", "audit_events") for each in statements if f"FROM {name}" in each}
 
 
+@pytest.mark.slow
 def test_a_standby_answers_lists_and_nothing_that_must_be_fresh(
     api: Api, asked: list[str], servers: Cluster
 ) -> None:
@@ -140,6 +141,7 @@ def test_another_database_of_the_standby_is_not_believed(
     assert said == ("warning", "is another database of the same system, so it is not asked")
 
 
+@pytest.mark.slow
 def test_a_standby_that_stayed_behind_in_another_history_is_not_believed(
     start_service: MakeService, servers: Cluster
 ) -> None:
@@ -167,6 +169,7 @@ def test_a_standby_that_stayed_behind_in_another_history_is_not_believed(
         assert re.fullmatch(r"was last on timeline \d+, and the primary is on \d+, so it is not asked", text)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("soon_asked_again")
 def test_a_standby_that_followed_a_failover_is_believed_after_a_restartpoint(
     start_service: MakeService, servers: Cluster

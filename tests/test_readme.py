@@ -105,6 +105,7 @@ def curl(command: str, base_url: str, folder: Path) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 @needs_make
 @needs_curl
 def test_make_run_serves_the_readmes_first_login(copy: Path) -> None:
@@ -128,6 +129,7 @@ def test_make_run_serves_the_readmes_first_login(copy: Path) -> None:
         assert json.loads(curl(log_in, base_url, copy))["token_type"] == "bearer"
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_without_make_serve(copy: Path) -> None:
     lines = commands("poetry install")
     assert lines.pop(1) == "poetry install"

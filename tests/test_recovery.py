@@ -212,6 +212,7 @@ def test_an_account_and_an_address_can_ask_for_so_many_mails(
     assert error_of(other) == (429, "too_many_requests")
 
 
+@pytest.mark.slow
 def test_an_answer_takes_as_long_for_an_unknown_address(mailing: Api) -> None:
     known, unknown = mailing.new_user(), new_email()
     took: dict[str, list[float]] = {known: [], unknown: []}

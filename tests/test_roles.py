@@ -137,6 +137,7 @@ def test_the_role_of_the_service_imports_users_with_their_ids(roles: Roles, tmp_
     assert (result.returncode, result.stdout) == (0, "1 user imported, 0 rows skipped.\n"), result.stderr
 
 
+@pytest.mark.slow
 def test_the_start_migrates_as_the_owner_and_serves_as_the_role_of_the_service(
     roles: Roles, start_process: StartProcess
 ) -> None:

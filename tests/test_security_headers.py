@@ -99,6 +99,7 @@ def house(
     return House(api, fresh_database)
 
 
+@pytest.mark.slow
 def test_what_succeeds_has_the_headers_and_is_not_stored(house: House) -> None:
     for name in sorted(NOT_STORED):
         response = house.call(name)

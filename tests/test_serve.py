@@ -36,6 +36,7 @@ from tests.support.siblings import Sibling
 pytestmark = pytest.mark.process
 
 
+@pytest.mark.slow
 def test_an_empty_database_is_migrated_by_whoever_comes_first(
     start_process: StartProcess, make_database: MakeDatabase
 ) -> None:
@@ -56,6 +57,7 @@ def test_the_server_does_not_say_what_it_is(served: Started) -> None:
     assert "server" not in served.get(HEALTH).headers
 
 
+@pytest.mark.slow
 def test_without_migrations_the_schema_stays_as_it_is(
     start_process: StartProcess, make_database: MakeDatabase
 ) -> None:
@@ -67,6 +69,7 @@ def test_without_migrations_the_schema_stays_as_it_is(
         assert connection.scalar(text("SELECT to_regclass('users')")) is None
 
 
+@pytest.mark.slow
 def test_a_database_that_is_late_is_waited_for(start_process: StartProcess, own_server: OwnServer) -> None:
     own_server.kill()
     started = start_process(own_server.url, DATABASE_WAIT_SECONDS="3600")
@@ -92,6 +95,7 @@ def test_a_database_that_never_comes_is_given_up_with_a_word(start_process: Star
     assert "Traceback" not in started.output
 
 
+@pytest.mark.slow
 def test_a_database_that_accepts_and_says_nothing_is_given_up_with_a_word(
     start_process: StartProcess,
 ) -> None:
@@ -102,6 +106,7 @@ def test_a_database_that_accepts_and_says_nothing_is_given_up_with_a_word(
     assert re.search(r"within 1 s: the database at 127\.0\.0\.1:\d+ does not answer", started.output)
 
 
+@pytest.mark.slow
 def test_a_host_that_is_silent_or_refuses_leaves_the_others(
     start_process: StartProcess, make_database: MakeDatabase
 ) -> None:
@@ -117,6 +122,7 @@ def test_a_host_that_is_silent_or_refuses_leaves_the_others(
         assert started.serves().register().status_code == 201
 
 
+@pytest.mark.slow
 def test_bad_settings_end_the_start_at_once_however_many_workers(start_process: StartProcess) -> None:
     started = start_process("mysql://x", WEB_CONCURRENCY="2")
 
@@ -127,6 +133,7 @@ def test_bad_settings_end_the_start_at_once_however_many_workers(start_process: 
     ]
 
 
+@pytest.mark.slow
 def test_a_broken_mail_template_ends_the_start_at_once_however_many_workers(
     start_process: StartProcess, tmp_path: Path
 ) -> None:
@@ -141,6 +148,7 @@ def test_a_broken_mail_template_ends_the_start_at_once_however_many_workers(
     ]
 
 
+@pytest.mark.slow
 def test_settings_of_another_project_are_one_line_of_the_log(start_process: StartProcess) -> None:
     foreign = {"ALGORITHM": "HS512", "JWT_SECRET_KEY": "hidden", "ALLOWED_ORIGINS": ""}
     started = start_process(NOWHERE, DATABASE_WAIT_SECONDS="0", WEB_CONCURRENCY="2", **foreign)
@@ -151,6 +159,7 @@ def test_settings_of_another_project_are_one_line_of_the_log(start_process: Star
     assert "hidden" not in started.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_wait_for_a_database_without_a_traceback(
     start_process: StartProcess, number: signal.Signals
@@ -201,6 +210,7 @@ def test_a_signal_is_heard_while_the_start_is_imported(start_process: StartProce
     held.let_go()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_is_heard_while_the_server_takes_the_place_of_the_start(
     start_process: StartProcess, database_url: str, tmp_path: Path, workers: str
@@ -214,6 +224,7 @@ def test_a_signal_is_heard_while_the_server_takes_the_place_of_the_start(
     assert re.search("(Finished server|Stopping parent) process", held.started.output)
 
 
+@pytest.mark.slow
 def test_a_replica_is_ready_once_somebody_else_has_migrated_and_needs_no_restart(
     start_process: StartProcess, make_database: MakeDatabase
 ) -> None:
@@ -255,6 +266,7 @@ def test_sigterm_ends_a_migration_that_waits_for_another(
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_migration_in_the_middle_of_a_statement_without_a_traceback(
     start_process: StartProcess, make_database: MakeDatabase
 ) -> None:
@@ -282,6 +294,7 @@ def arrived(started: Started, path: str) -> int:
     return int(sum(map(float, answered)) + float(in_progress) - 1)  # the scrape itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_drops_nobody_who_is_being_answered_and_ends_the_streams(
     api: Api, start_process: StartProcess, database_url: str, workers: str
@@ -304,6 +317,7 @@ def test_sigterm_drops_nobody_who_is_being_answered_and_ends_the_streams(
     assert started.answers() is None
 
 
+@pytest.mark.slow
 def test_a_request_that_does_not_end_in_time_is_told_so(
     start_process: StartProcess, database_url: str
 ) -> None:
@@ -327,6 +341,7 @@ def test_so_many_workers_are_started_as_the_settings_say(two_workers: Started) -
     assert len(two_workers.workers()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "foreign",
     [
@@ -350,6 +365,7 @@ def test_a_database_of_another_project_ends_the_start_with_one_line(
     )
 
 
+@pytest.mark.slow
 def test_the_schema_of_a_newer_release_is_left_as_it_is(
     start_process: StartProcess, fresh_database_url: str, fresh_database: Engine
 ) -> None:

@@ -111,6 +111,7 @@ def test_production_takes_a_long_key_for_a_long_hash() -> None:
     assert settings.jwt_algorithm == "HS512"
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_start_with_bad_settings_says_so_and_nothing_else(tmp_path: Path) -> None:
     """Loaded as uvicorn does, with this environment alone."""

@@ -352,6 +352,7 @@ def test_without_a_database_the_service_starts_and_says_that_it_cannot_sign(
     assert api.metric("app_signing_ready") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_when_the_database_comes_so_do_the_keys(start_service: MakeService, own_server: OwnServer) -> None:
     own_server.kill()

@@ -5,6 +5,7 @@ import pytest
 from benchmarks.simulate import COSTS, Cost, Fleet, Morning, closed, enough, simulate
 
 
+@pytest.mark.slow
 def test_two_calm_replicas_serve_all_who_come() -> None:
     morning = Morning(1_000_000)
 
@@ -16,6 +17,7 @@ def test_two_calm_replicas_serve_all_who_come() -> None:
         assert report.quantile(kind, 50) > COSTS[kind].worker + COSTS[kind].hash
 
 
+@pytest.mark.slow
 def test_more_logins_than_cores_can_hash_are_shed_and_the_rest_goes_on() -> None:
     crowd = Morning(1_000_000, logging_in=1.0)
 
@@ -27,6 +29,7 @@ def test_more_logins_than_cores_can_hash_are_shed_and_the_rest_goes_on() -> None
     assert not report.shed["me"]
 
 
+@pytest.mark.slow
 def test_a_closed_system_is_as_fast_as_its_narrowest_part() -> None:
     worker_bound = closed({"me": (16, Cost(1.0, 0.2))}, cores=4, seconds=4)
     core_bound = closed({"me": (16, Cost(1.0, 1.0))}, cores=1, seconds=4)
@@ -42,6 +45,7 @@ def test_the_same_seed_gives_the_same_morning() -> None:
     assert first.milliseconds == second.milliseconds
 
 
+@pytest.mark.slow
 def test_enough_replicas_grow_with_the_users() -> None:
     few, many = (enough(Morning(users), Fleet(1), 3, p99=50).replicas for users in (300_000, 3_000_000))
 

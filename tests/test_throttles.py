@@ -541,6 +541,7 @@ def test_a_crash_of_the_database_forgives_what_is_recent_and_no_more(
 # A hundred in a row
 
 
+@pytest.mark.slow
 def test_after_a_hundred_failures_an_account_is_open_to_its_devices_alone(
     api: Api, clock: MovableClock
 ) -> None:

@@ -75,6 +75,7 @@ def attributes(span: Any) -> dict[str, str]:
     return {each.key: each.value.string_value or str(each.value.int_value) for each in span.attributes}
 
 
+@pytest.mark.slow
 def test_a_request_and_its_statements_are_one_trace(traced: Started, collector: Collector) -> None:
     email = new_email()
     headers = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
@@ -113,6 +114,7 @@ def test_a_log_line_names_its_trace(traced: Started) -> None:
     assert f'"trace_id": "{ANOTHER_TRACE_ID}"' in line
 
 
+@pytest.mark.slow
 def test_a_worker_without_traces_and_mail_imports_nothing_of_theirs_nor_of_commands() -> None:
     """They would take a tenth of its memory. As in production, uvicorn sets up its log first."""
     program = (
@@ -133,6 +135,7 @@ def test_a_worker_without_traces_and_mail_imports_nothing_of_theirs_nor_of_comma
     assert (traces | others).isdisjoint(imported)
 
 
+@pytest.mark.slow
 def test_without_an_endpoint_there_are_no_traces(start_process: StartProcess, database_url: str) -> None:
     """Even where the environment names one for OpenTelemetry's own programs."""
     with collecting() as collector:
