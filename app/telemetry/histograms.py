@@ -7,30 +7,38 @@ time, although they never change; done once, a scrape costs an eighth.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from sys import intern
 from typing import Any, Final, NamedTuple
 
 from prometheus_client import Histogram
-from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.values import MutexValue
 
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-Pair = tuple[str, float]
-"""The key of a sample, its name and labels in JSON; its value. A bucket holds what is in no smaller one."""
+Identity = tuple[str, dict[str, str], str]
+"""Name of a metric, labels and text. Of a histogram, the value without the label `le` is the sum."""
 
 
-class KeyedValue(MutexValue):
-    """prometheus-client's value of one process, with the key that it would have in the file of a worker."""
+class LabelledValue(MutexValue):
+    """prometheus-client's value of one process, which knows its labels. Small, as there are thousands."""
+
+    __slots__ = ("_exemplar", "_label_names", "_label_values", "_lock", "_metric", "_text", "_value")
 
     def __init__(self, typ: str, *identity: Any, **rest: Any) -> None:
         super().__init__(typ, *identity, **rest)  # type: ignore[no-untyped-call] # is untyped
-        self._identity = identity
+        self._metric, _, self._label_names, label_values, self._text = identity
+        self._label_values = tuple(map(intern, label_values))
 
-    @cached_property
-    def key(self) -> str:
-        return str(mmap_key(*self._identity))
+    def identity(self) -> Identity:
+        return self._metric, dict(zip(self._label_names, self._label_values, strict=True)), self._text
+
+
+Key = str | LabelledValue
+"""What tells samples apart: their identity in JSON, as in a worker's file, or the value in this process."""
+Pair = tuple[Key, float]
+"""A sample. A bucket holds what is in no smaller one."""
 
 
 def pairs_in_files(files: Iterable[str]) -> Iterator[Pair]:
@@ -47,16 +55,16 @@ def pairs_of(histograms: Iterable[Histogram]) -> Iterator[Pair]:
         children = each._metrics.values() if each._labelnames else [each]  # noqa: SLF001 — there is no other way to them
         for child in list(children):
             for value in (*child._buckets, child._sum):  # noqa: SLF001 — likewise
-                yield value.key, value.get()
+                yield value, value.get()
 
 
 class _Series(NamedTuple):
     """Beginnings of lines, and the keys whose values follow."""
 
-    buckets: list[tuple[str, str]]
+    buckets: list[tuple[str, Key]]
     count_line: str
     sum_line: str
-    sum_key: str
+    sum_key: Key
 
 
 class _Family(NamedTuple):
@@ -66,12 +74,12 @@ class _Family(NamedTuple):
 
 class HistogramText:
     def __init__(self) -> None:
-        self._keys: frozenset[str] = frozenset()
+        self._keys: frozenset[Key] = frozenset()
         self._families: list[_Family] = []
 
     def write(self, pairs: Iterable[Pair]) -> str:
         """The sums of each key, in the part that Prometheus's text format and OpenMetrics have in common."""
-        totals: defaultdict[str, float] = defaultdict(float)
+        totals: defaultdict[Key, float] = defaultdict(float)
         for key, value in pairs:
             totals[key] += value
         if totals.keys() != self._keys:
@@ -89,12 +97,19 @@ class HistogramText:
         return "".join(lines)
 
 
-def _lay_out(keys: Iterable[str]) -> list[_Family]:
+def _identity(key: Key) -> Identity:
+    if isinstance(key, LabelledValue):
+        return key.identity()
+    metric, _, labels, text = json.loads(key)
+    return metric, labels, text
+
+
+def _lay_out(keys: Iterable[Key]) -> list[_Family]:
     heads: dict[str, str] = {}
-    buckets: defaultdict[tuple[str, str], dict[float, tuple[str, str]]] = defaultdict(dict)
-    sums: dict[tuple[str, str], str] = {}
+    buckets: defaultdict[tuple[str, str], dict[float, tuple[str, Key]]] = defaultdict(dict)
+    sums: dict[tuple[str, str], Key] = {}
     for key in keys:
-        name, _, labels, text = json.loads(key)
+        name, labels, text = _identity(key)
         heads[name] = f"# HELP {name} {text}\n# TYPE {name} histogram\n"
         limit = labels.pop("le", None)
         series = name, ",".join(f'{label}="{value.translate(_ESCAPES)}"' for label, value in labels.items())
@@ -104,8 +119,8 @@ def _lay_out(keys: Iterable[str]) -> list[_Family]:
             inner = ",".join(filter(None, (series[1], f'le="{limit}"')))
             buckets[series][float(limit)] = (f"{name}_bucket{{{inner}}} ", key)
     families = {name: _Family(head, []) for name, head in heads.items()}
-    for (name, labels), key in sums.items():
-        ordered = [bucket for _, bucket in sorted(buckets[name, labels].items())]
-        outer = f"{{{labels}}}" if labels else ""
+    for (name, inner), key in sums.items():
+        ordered = [bucket for _, bucket in sorted(buckets[name, inner].items())]
+        outer = f"{{{inner}}}" if inner else ""
         families[name].series.append(_Series(ordered, f"{name}_count{outer} ", f"{name}_sum{outer} ", key))
     return list(families.values())

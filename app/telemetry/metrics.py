@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics, values
 
 from app.telemetry.exposition import Exposition
 from app.telemetry.families import Families
-from app.telemetry.histograms import KeyedValue
+from app.telemetry.histograms import LabelledValue
 from app.telemetry.labels import (
     ADMIN_ACTIONS,
     HASH_BUCKETS,
@@ -165,7 +165,7 @@ class Metrics:
 
     def __init__(self, revocation_reasons: Iterable[str], version: str, worker: Worker | None = None) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # they add an unused series per counter
-        values.ValueClass = KeyedValue
+        values.ValueClass = LabelledValue
         if worker is not None:
             os.environ[FOLDER_VARIABLE] = str(worker.folder)
             values.ValueClass = values.MultiProcessValue(lambda: worker.index)  # type: ignore[no-untyped-call] # the function is untyped
