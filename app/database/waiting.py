@@ -13,6 +13,7 @@ from psycopg2.extras import wait_select
 
 from app.database.hosts import address_of
 from app.database.poolers import is_pooled
+from app.database.readiness import readiness, settle
 from app.database.silence import Address, answers
 from app.greenlets import await_, in_greenlet
 
@@ -98,19 +99,11 @@ def _wait_on_event_loop(connection: connection, direction: int, seconds: float) 
 def _becomes_ready(descriptor: int, direction: int, seconds: float) -> bool:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[bool] = loop.create_future()
-    timer = loop.call_later(seconds, _settle, ready, False)  # noqa: FBT003 — the future's result
-    reading = direction == select.POLLIN
-    watch, forget = (
-        (loop.add_reader, loop.remove_reader) if reading else (loop.add_writer, loop.remove_writer)
-    )
-    watch(descriptor, _settle, ready, True)  # noqa: FBT003 — the future's result
+    timer = loop.call_later(seconds, settle, ready, False)  # noqa: FBT003 — the future's result
+    sockets = readiness()
+    sockets.tell(descriptor, direction, ready)
     try:
         return await_(ready)
     finally:
-        forget(descriptor)
+        sockets.forget(descriptor)
         timer.cancel()
-
-
-def _settle(future: asyncio.Future[bool], value: bool) -> None:  # noqa: FBT001 — the future's result
-    if not future.done():
-        future.set_result(value)
