@@ -497,16 +497,17 @@ def refusing(start_service: MakeService, lines: Lines) -> Connections:
 
 
 def test_refusals_are_logged_at_once_and_then_by_the_minute(refusing: Connections, lines: Lines) -> None:
+    reason = "of no other service that logs meanwhile"
     for number in (1, 3, 2):
         for _ in range(number):
-            refusing.count_refusal("head_timeout")
+            refusing.count_refusal(reason)
         for _ in range(30):
             refusing.sweep()
     for _ in range(60):
         refusing.sweep()
 
-    logged = [(each["reason"], each["number"]) for each in lines.events("http.refused")]
-    assert logged == [("head_timeout", 1), ("head_timeout", 5)]
+    logged = [each["number"] for each in lines.events("http.refused") if each["reason"] == reason]
+    assert logged == [1, 5]
 
 
 def test_every_kind_of_refusal_is_counted_from_zero(start_service: MakeService) -> None:

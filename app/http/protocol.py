@@ -3,12 +3,13 @@
 from asyncio import Transport
 from enum import Enum
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade
 
 from app.errors import HeadersTooLarge, InvalidInput, PayloadTooLarge, RequestTimeout, ServiceError
 from app.http.bodies import MAX_BODY_BYTES
+from app.http.joined_writes import JoinedWrites
 from app.http.lingering import MAX_THROWN_AWAY_BYTES, LingeringProtocol
 from app.http.raw_answers import raw_answer
 
@@ -46,7 +47,7 @@ class LimitedProtocol(LingeringProtocol):
             self.transport = transport
             transport.abort()
             return
-        super().connection_made(transport)
+        super().connection_made(cast(Transport, JoinedWrites(transport, self.loop)))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

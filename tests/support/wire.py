@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPMessage, HTTPResponse
@@ -12,6 +13,9 @@ from httpx import URL
 from tests.support.api import Api
 from tests.support.processes import Started
 from tests.support.waiting import PATIENCE_SECONDS
+
+_DATA_SEGMENTS_IN = 152
+"""Where Linux's `struct tcp_info` has `tcpi_data_segs_in`."""
 
 
 class Answer(NamedTuple):
@@ -55,6 +59,11 @@ class Wire:
         while sent < enough and self.sends(chunk):
             sent += len(chunk)
         return sent
+
+    def segments(self) -> int:
+        """How many have come with data, which is how often the service has written."""
+        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _DATA_SEGMENTS_IN + 4)
+        return int.from_bytes(info[_DATA_SEGMENTS_IN:], sys.byteorder)
 
     def line(self) -> bytes:
         return self._file.readline()
