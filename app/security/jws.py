@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple
 
 from jose import jwk
 from jose.backends.base import Key as JoseKey
+from jose.backends.native import HMACKey
 from jose.exceptions import JOSEError
+from pydantic_core import to_json
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 _MAX_HEADER: Final = 1024
 
 
@@ -48,8 +49,11 @@ def _verify_once(key: JoseKey, message: bytes, signature: bytes) -> None:
 
 
 def secret_key(secret: bytes, algorithm: str) -> Key:
-    """A key object, because jose parses plain bytes that look like JSON as a key set."""
-    return Key(algorithm, None, jwk.construct(secret, algorithm))
+    """A key object, because jose parses plain bytes that look like JSON as a key set.
+
+    The one of the standard library takes two thirds of the time of that of `cryptography`.
+    """
+    return Key(algorithm, None, HMACKey(secret, algorithm))
 
 
 def private_key(key: Any, algorithm: str, kid: str) -> Key:
@@ -72,7 +76,7 @@ def public_jwk(key: Any, algorithm: str) -> dict[str, Any]:
 
 
 def sign(payload: dict[str, Any], key: Key, typ: str) -> str:
-    signed = f"{_header(key.algorithm, typ, key.kid)}.{to_base64url(_compact(payload))}"
+    signed = f"{_header(key.algorithm, typ, key.kid)}.{to_base64url(to_json(payload))}"
     return f"{signed}.{to_base64url(key.sign(signed.encode()))}"
 
 
@@ -114,7 +118,7 @@ def _fits(key: Key, header: _Header) -> bool:
 @lru_cache
 def _header(algorithm: str, typ: str, kid: str | None) -> str:
     header = {"alg": algorithm, "typ": typ}
-    return to_base64url(_compact(header if kid is None else header | {"kid": kid}))
+    return to_base64url(to_json(header if kid is None else header | {"kid": kid}))
 
 
 def _read_header(segment: str) -> _Header:
@@ -145,10 +149,6 @@ def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(header) != len(members):
         raise ValueError("duplicated members")
     return header
-
-
-def _compact(value: dict[str, Any]) -> bytes:
-    return _encode(value).encode()
 
 
 def to_base64url(data: bytes) -> str:
