@@ -78,14 +78,11 @@ def test_what_nobody_waits_for_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> 
             theirs.send(b"x")
             assert await told(readiness(), ours.fileno(), READ)
             theirs.close()  # there is more to hear now, and the end
-            ours_again, theirs_again = socket.socketpair()
-            with closing(ours_again), closing(theirs_again):
-                for _ in range(3):
-                    theirs_again.send(b"x")
-                    assert await told(readiness(), ours_again.fileno(), READ)
+            for _ in range(20):
+                await asyncio.sleep(0)
 
     uvloop.run(run())
-    assert heard.call_count == 1 + 3
+    assert heard.call_count == 1
 
 
 def test_each_event_loop_of_a_thread_hears_for_itself() -> None:
