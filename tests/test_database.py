@@ -1,5 +1,6 @@
 """Failures of the database: killed, frozen, failed over, in conflict."""
 
+import gc
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,12 @@ from tests.support import (
 )
 
 PROBE = text("SELECT 1")
+
+
+def refusal(message: str) -> bytes:
+    """PostgreSQL's ErrorResponse."""
+    fields = f"SFATAL\0VFATAL\0C53300\0M{message}\0\0".encode()
+    return b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
 
 
 def test_a_killed_database_is_503_and_comes_back_without_a_restart(
@@ -148,6 +155,29 @@ def test_a_connection_to_a_server_that_says_nothing_is_given_up(monkeypatch: pyt
         assert hang_up.is_alive()  # it was ours to give up
         hang_up.cancel()
     db.engine.dispose()
+
+
+@pytest.mark.parametrize("says", [b"", refusal("too many clients")], ids=["nothing", "no"])
+def test_a_connection_that_failed_is_closed_before_garbage_is_collected(
+    start_service: MakeService, says: bytes
+) -> None:
+    gc.disable()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            api = start_service(database_url=f"postgresql://u:p@127.0.0.1:{listener.getsockname()[1]}/auth")
+            with ThreadPoolExecutor(1) as threads:
+                health = threads.submit(api.http.get, HEALTH)
+                for _ in range(2):  # the first is that of the start
+                    with listener.accept()[0] as connection:
+                        connection.settimeout(PATIENCE_SECONDS)
+                        with suppress(ConnectionError):  # it was given up already
+                            connection.sendall(says)
+                        with suppress(ConnectionError):
+                            while connection.recv(1000):
+                                pass
+                assert health.result().status_code == 503
+    finally:
+        gc.enable()
 
 
 def test_a_frozen_server_is_given_up(

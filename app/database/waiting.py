@@ -54,16 +54,21 @@ class StatementUnfinished(psycopg2.OperationalError):
 def wait_for_server(connection: connection) -> None:
     """psycopg2's wait callback, because libpq itself has no timeout for a server that hangs.
 
-    Raises ServerSilent and StatementUnfinished. After any exception, also a cancellation, psycopg2 closes the
-    connection.
+    Raises ServerSilent and StatementUnfinished. After any exception, also a cancellation, the connection is
+    closed.
     """
     connecting = connection.status == STATUS_SETUP
     seconds = CONNECT_TIMEOUT_SECONDS if connecting else SILENCE_TIMEOUT_SECONDS
     wait = _wait_on_event_loop if in_greenlet() else _wait_here
-    while (state := connection.poll()) != POLL_OK:
-        direction = select.POLLIN if state == POLL_READ else select.POLLOUT
-        if not wait(connection, direction, seconds):
-            raise ServerSilent(address_of(connection))
+    try:
+        while (state := connection.poll()) != POLL_OK:
+            direction = select.POLLIN if state == POLL_READ else select.POLLOUT
+            if not wait(connection, direction, seconds):
+                raise ServerSilent(address_of(connection))
+    except BaseException:
+        if connecting:  # psycopg2 would not close it before the garbage collector comes by
+            connection.close()
+        raise
 
 
 def wait_as_long_as_it_takes(connection: connection) -> None:
