@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse
 
 from app.http.connections import Connections
 from app.telemetry.labels import HTTP_REFUSALS
-from tests.support import LIVE, PASSWORD, Api, Lines, MakeService, eventually, make_settings
+from tests.support import HEALTH, LIVE, PASSWORD, Api, Lines, MakeService, eventually, make_settings
 from tests.support.wire import wire
 
 KIB = 1024
@@ -231,6 +231,38 @@ def test_a_connection_that_sends_without_reading_is_given_no_endless_line(api: A
         assert answers >= 100
         assert client.is_closed()
         assert answers < 299
+
+
+@pytest.mark.parametrize("before", [1, 2, 5])
+def test_requests_before_one_that_will_never_be_whole_are_answered(
+    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    monkeypatch.setattr("sys.stdout", lines)
+    api = start_service(log_level="INFO", log_format="json")
+    health = GET.replace(LIVE.encode(), HEALTH.encode()) + b"\r\n"
+    with wire(api) as client:
+        client.send(health * before + CHUNKED + b"ZZZ\r\n")
+
+        answers = [client.answer() for _ in range(before)]
+        assert [answer.status for answer in answers] == [200] * before
+        assert [answer.headers["connection"] for answer in answers] == [None] * (before - 1) + ["close"]
+        assert client.is_closed()
+    assert lines.requests(before)
+    assert failures(lines) == []
+
+
+def test_nobody_is_told_to_continue_what_was_refused(
+    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", lines)
+    api = start_service(log_level="INFO", log_format="json")
+    with wire(api) as client:
+        client.send(CHUNKED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n") + b"ZZZ\r\n")
+
+        assert client.answer().status == 400
+        assert client.is_closed()
+    assert lines.requests(1)
+    assert failures(lines) == []
 
 
 def test_the_connection_over_the_limit_is_closed_at_once(start_service: MakeService) -> None:

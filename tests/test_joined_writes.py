@@ -37,3 +37,14 @@ def test_answers_keep_their_order(api: Api) -> None:
             answer = client.answer(method)
             assert (answer.status, bool(answer.body)) == (200, method == "GET")
         assert client.is_closed()
+
+
+@pytest.mark.parametrize("request_", [GET, HEAD], ids=["GET", "HEAD"])
+def test_who_says_that_there_will_be_no_more_is_answered(api: Api, request_: bytes) -> None:
+    for _ in range(20):
+        with wire(api) as client:
+            client.send(request_)
+            client.send_no_more()
+
+            assert client.answer("HEAD" if request_ == HEAD else "GET").status == 200
+            assert client.is_closed()

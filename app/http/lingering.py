@@ -66,6 +66,9 @@ class LingeringProtocol(ProxiedProtocol):
             self.deadline = self._all.now() + self.timeout_keep_alive + self._all.timeout
         super().on_response_complete()
 
+    def eof_received(self) -> None:
+        self.transport.close()  # as the event loop would, which knows of nothing that is held back
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answering is not None:  # uvicorn tells the last request alone, and this one may be before it
             self._answering.disconnected = True
@@ -85,6 +88,14 @@ class LingeringProtocol(ProxiedProtocol):
         self.deadline = inf
         self.cycle.keep_alive = False
         self.linger_after_answer()
+
+    def end_before_last_request(self) -> None:
+        """It will never be whole, nor begin, and those before it have their turn."""
+        self.pipeline.popleft()
+        before = self.pipeline[0][0] if self.pipeline else self._answering
+        assert before is not None
+        self.cycle = before
+        self.end_after_last_answer()
 
     def linger_after_answer(self) -> None:
         """If that closes the connection."""

@@ -173,13 +173,17 @@ class LimitedProtocol(LingeringProtocol):
 
     def _refuse(self, error: type[ServiceError], reason: str) -> None:
         self._all.count_refusal(reason)
+        if self._expected is _BODY and self.pipeline:
+            self.end_before_last_request()
+            return
         if self._expected is not _BODY and self.is_answering():  # an earlier request, whose turn is first
             self.end_after_last_answer()
             return
         unanswered = True
         if self._expected is _BODY:  # the request will never be whole
-            unanswered = not (self.cycle.response_started or self.pipeline)
+            unanswered = not self.cycle.response_started
             self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
         if unanswered:
             self.transport.write(raw_answer(error, self.server_state.default_headers))

@@ -45,6 +45,9 @@ class Wire:
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
+    def send_no_more(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
     def sends(self, data: bytes) -> bool:
         """Whether the service lets us."""
         try:
