@@ -39,9 +39,9 @@ def until_all_serve(started: Started, workers: int) -> None:
 
 
 @process
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_server_that_will_stop_says_so_and_works_on_until_an_interrupt(
-    start_process: StartProcess, database_url: str, workers: str
+@pytest.mark.parametrize(("workers", "alone"), [("1", True), ("2", True), ("2", False)])
+def test_a_server_that_will_stop_says_so_and_works_on_until_one_process_or_all_are_interrupted(
+    start_process: StartProcess, database_url: str, workers: str, *, alone: bool
 ) -> None:
     started = start_process(database_url, DRAIN_SECONDS=LONG, WEB_CONCURRENCY=workers).serves()
     until_all_serve(started, int(workers))
@@ -62,7 +62,8 @@ def test_a_server_that_will_stop_says_so_and_works_on_until_an_interrupt(
     registered = started.register()
     assert (registered.status_code, registered.headers["connection"]) == (201, "close")
 
-    started.process.send_signal(signal.SIGINT)  # the first process alone feels it
+    for each in [started.process, *([] if alone else started.workers())]:
+        each.send_signal(signal.SIGINT)
 
     started.ends()
     assert started.output.count("Finished server process") == int(workers)
@@ -70,15 +71,14 @@ def test_a_server_that_will_stop_says_so_and_works_on_until_an_interrupt(
 
 @pytest.mark.slow
 @process
-@pytest.mark.parametrize(("workers", "alone"), [("1", True), ("2", True), ("2", False)])
-def test_an_interrupt_ends_a_server_without_a_wait_whether_one_process_feels_it_or_all(
-    start_process: StartProcess, database_url: str, workers: str, *, alone: bool
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_interrupt_of_the_first_process_alone_ends_a_server_without_a_wait(
+    start_process: StartProcess, database_url: str, workers: str
 ) -> None:
     started = start_process(database_url, DRAIN_SECONDS=LONG, WEB_CONCURRENCY=workers).serves()
     until_all_serve(started, int(workers))
 
-    for each in [started.process, *([] if alone else started.workers())]:
-        each.send_signal(signal.SIGINT)
+    started.process.send_signal(signal.SIGINT)
 
     started.ends()
     assert started.output.count("Finished server process") == int(workers)

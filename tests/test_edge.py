@@ -29,6 +29,13 @@ def hasty(start_lasting_service: MakeService) -> Api:
     return start_lasting_service(request_timeout_seconds=1)
 
 
+@pytest.fixture
+def logging_api(start_service: MakeService, lines: Lines) -> Api:
+    """Logs to `lines`."""
+    assert lines.lines == []
+    return start_service(log_level="INFO", log_format="json")
+
+
 def refusals(api: Api, reason: str) -> float:
     return api.metric("app_http_refusals_total", reason=reason)
 
@@ -235,12 +242,10 @@ def test_a_connection_that_sends_without_reading_is_given_no_endless_line(api: A
 
 @pytest.mark.parametrize("before", [1, 2, 5])
 def test_requests_before_one_that_will_never_be_whole_are_answered(
-    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch, before: int
+    logging_api: Api, lines: Lines, before: int
 ) -> None:
-    monkeypatch.setattr("sys.stdout", lines)
-    api = start_service(log_level="INFO", log_format="json")
     health = GET.replace(LIVE.encode(), HEALTH.encode()) + b"\r\n"
-    with wire(api) as client:
+    with wire(logging_api) as client:
         client.send(health * before + CHUNKED + b"ZZZ\r\n")
 
         answers = [client.answer() for _ in range(before)]
@@ -251,15 +256,11 @@ def test_requests_before_one_that_will_never_be_whole_are_answered(
     assert failures(lines) == []
 
 
-def test_nobody_is_told_to_continue_what_was_refused(
-    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stdout", lines)
-    api = start_service(log_level="INFO", log_format="json")
-    with wire(api) as client:
+def test_nobody_is_told_to_continue_what_was_refused(logging_api: Api, lines: Lines) -> None:
+    with wire(logging_api) as client:
         client.send(CHUNKED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n") + b"ZZZ\r\n")
 
-        assert client.answer().status == 400
+        assert client.answer().error == (400, "validation_error")
         assert client.is_closed()
     assert lines.requests(1)
     assert failures(lines) == []
@@ -492,26 +493,20 @@ def test_who_reads_slowly_but_steadily_hears_all(start_lasting_service: MakeServ
 
 @pytest.mark.parametrize("number", [1, 20])
 def test_a_client_that_leaves_during_an_answer_is_no_failure(
-    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch, number: int
+    logging_api: Api, lines: Lines, number: int
 ) -> None:
-    monkeypatch.setattr("sys.stdout", lines)
-    api = start_service(log_level="INFO", log_format="json")
-    with wire(api) as client:
+    with wire(logging_api) as client:
         client.send(LARGE * number)
         assert client.line() == b"HTTP/1.1 200 OK\r\n"
 
     eventually(lambda: lines.events("http.request"))
-    eventually(lambda: api.metric("http_requests_in_progress") == 0)
+    eventually(lambda: logging_api.metric("http_requests_in_progress") == 0)
     assert failures(lines) == []
 
 
-def test_what_is_no_http_is_logged_by_the_minute_alone(
-    start_service: MakeService, lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stdout", lines)
-    api = start_service(log_level="INFO", log_format="json")
+def test_what_is_no_http_is_logged_by_the_minute_alone(logging_api: Api, lines: Lines) -> None:
     for _ in range(3):
-        with wire(api) as client:
+        with wire(logging_api) as client:
             client.send(b"\x16\x03\x01\r\n\r\n")
             assert client.answer().status == 400
 
@@ -520,10 +515,9 @@ def test_what_is_no_http_is_logged_by_the_minute_alone(
 
 
 @pytest.fixture
-def refusing(start_service: MakeService, lines: Lines) -> Connections:
+def refusing(logging_api: Api) -> Connections:
     """Logs to `lines`; time goes by a second with each sweep."""
-    assert lines.lines == []
-    metrics = start_service(log_level="INFO", log_format="json").container.metrics.http
+    metrics = logging_api.container.metrics.http
     seconds = count()
     return Connections(make_settings(), metrics, lambda: None, now=lambda: next(seconds))
 
