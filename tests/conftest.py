@@ -322,7 +322,9 @@ def busy_hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+def lines(_services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    """All services of a process log to the same; those of earlier tests are over."""
+    _services.join()
     lines = Lines()
     monkeypatch.setattr("sys.stdout", lines)
     yield lines

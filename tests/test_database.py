@@ -355,7 +355,7 @@ def test_a_connection_that_breaks_within_a_transaction_is_503_and_costs_no_other
     assert broken == [True]
     assert error_of(response) == (503, "unavailable")
     assert [api.register().status_code for _ in range(3)] == [201] * 3
-    assert api.metric("app_database_pool_in_use") == 0
+    eventually(lambda: api.metric("app_database_pool_in_use") == 0)
 
 
 def test_a_connection_that_broke_unnoticed_costs_nobody_a_request(start_service: MakeService) -> None:

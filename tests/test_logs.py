@@ -149,9 +149,8 @@ def test_no_secret_is_ever_logged(logged: Api, lines: Lines) -> None:
         tab.post("/api/v1/logout")
     logged.log_out(refreshed["access_token"])
 
+    assert len(lines.requests(15)) == 15
     written = "\n".join(lines.lines)
-
-    assert written.count("http.request") == 15
     tokens = (pair["access_token"], pair["refresh_token"], refreshed["refresh_token"])
     for secret in (PASSWORD, "marked", "Bearer", *tokens, *(token.split(".")[2] for token in tokens)):
         assert secret not in written
@@ -229,8 +228,8 @@ def test_development_logs_are_text(
 
     structlog.get_logger("app.test").info("something.happened", user_id=7)
 
-    assert "something.happened" in lines.lines[-1]
-    assert "user_id=7" in lines.lines[-1]
+    (line,) = [line for line in lines.lines if "something.happened" in line]
+    assert "user_id=7" in line
 
 
 def test_an_admins_action_is_one_line_of_the_log_with_its_name(logged: Api, lines: Lines) -> None:
