@@ -116,9 +116,15 @@ class Tab:
         self._call("Emulation.setEmulatedMedia", features=[scheme])
 
     def requested(self) -> list[str]:
-        """The URLs that its pages asked for."""
-        sent = [event for event in self._browser.events if self._is_mine(event, "Network.requestWillBeSent")]
-        return [event["params"]["request"]["url"] for event in sent]
+        """The URLs that its pages asked for, without those that their policy has refused until now."""
+        self.run("null")  # as it hears of what has happened
+        failed = self._seen("Network.loadingFailed")
+        refused = {each["requestId"] for each in failed if each.get("blockedReason") == "csp"}
+        sent = self._seen("Network.requestWillBeSent")
+        return [each["request"]["url"] for each in sent if each["requestId"] not in refused]
+
+    def _seen(self, method: str) -> list[dict[str, Any]]:
+        return [event["params"] for event in self._browser.events if self._is_mine(event, method)]
 
     def _call(self, method: str, **parameters: Any) -> Any:
         return self._browser.call(method, self.session, **parameters)
