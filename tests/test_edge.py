@@ -408,12 +408,26 @@ def test_what_is_no_http_is_400_and_the_last_of_its_connection(api: Api, garbage
         assert client.is_closed()
 
 
-@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
-def test_an_upgrade_is_answered_as_if_none_were_asked_for(api: Api, protocol: bytes) -> None:
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [(b"1.1", 0, 400), (b"1.1", 1, 200), (b"1.1", 2, 400), (b"1.0", 0, 200), (b"1.0", 2, 400)],
+)
+def test_a_request_names_one_host_which_alone_the_oldest_clients_need_not(
+    api: Api, version: bytes, hosts: int, status: int
+) -> None:
+    line = b"GET " + LIVE.encode() + b" HTTP/" + version + b"\r\n"
     with wire(api) as client:
-        client.send(GET + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
+        client.send(line + b"Host: x\r\n" * hosts + b"\r\n")
 
-        assert client.answer().status == 200
+        assert client.answer().status == status
+
+
+def test_a_client_of_http_1_0_is_not_told_to_send(api: Api) -> None:
+    with wire(api) as client:
+        head = POST.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        client.send(head + b"{}")
+
+        assert client.line() == b"HTTP/1.1 400 Bad Request\r\n"
 
 
 def test_a_client_that_asks_before_it_sends_is_told_to(api: Api) -> None:

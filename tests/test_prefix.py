@@ -3,19 +3,21 @@
 Debian's packages `nginx-light`, `haproxy` and `caddy` have them.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 import yaml
 
 from app.devdb import PROJECT
-from tests.support import PASSWORD, Api, MakeService, browser, request
+from tests.support import LIVE, PASSWORD, Api, MakeService, browser, request
 from tests.support.proxies import board_server, caddy, haproxy, nginx
+from tests.support.wire import wire
 
 DEPLOY = PROJECT / "deploy"
 PREFIX = "/api/auth"
@@ -99,6 +101,18 @@ def test_metrics_stay_inside_and_the_rest_is_the_applications(url: str) -> None:
     ):
         assert request("GET", f"{url}{PREFIX}{path}").status_code == 404
     assert "host" in request("GET", f"{url}/cards").json()
+
+
+@pytest.mark.parametrize("upgrade", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["none", "h2c"])
+def test_a_request_in_a_body_is_never_answered(url: str, upgrade: bytes) -> None:
+    live = f"GET {PREFIX}{LIVE} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\n".encode()
+    hidden = b"\r\n" * 4000 + b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    for _ in range(20):
+        with wire(url) as client:
+            client.send(live + upgrade + b"Content-Length: %d\r\n\r\n" % len(hidden))
+            client.send(hidden + live + b"\r\n")
+
+            assert [json.loads(client.answer().body) for _ in range(2)] == [{"status": "ok"}] * 2
 
 
 def test_a_client_behind_the_proxy_names_neither_host_nor_address(url: str) -> None:

@@ -5,16 +5,15 @@ from enum import Enum
 from math import inf
 from typing import Any, Final, cast
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError
 
-from app.errors import HeadersTooLarge, InvalidInput, PayloadTooLarge, RequestTimeout, ServiceError
+from app.errors import HeadersTooLarge, InvalidInput, RequestTimeout, ServiceError
 from app.http.bodies import MAX_BODY_BYTES
+from app.http.heads import MAX_HEAD_BYTES, fault_of_head
 from app.http.joined_writes import JoinedWrites
 from app.http.lingering import MAX_THROWN_AWAY_BYTES, LingeringProtocol
 from app.http.raw_answers import raw_answer
 
-MAX_HEAD_BYTES: Final = 32 * 1024
-MAX_HEADERS: Final = 100
 MAX_PIPELINED: Final = 100
 _OPENING_SECONDS: Final = 1  # for the first byte, when the server shuts down
 
@@ -35,7 +34,6 @@ class LimitedProtocol(LingeringProtocol):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.ws_protocol_class = None  # its protocol would know none of the limits
         self._expected = _REQUEST
         self._heads = 0
         self._overhead = 0  # bytes of the request that are not its body: the head, sizes of chunks, trailers
@@ -96,11 +94,9 @@ class LimitedProtocol(LingeringProtocol):
         """As uvicorn does, but without a line in the log for each client that speaks no HTTP."""
         self._unset_keepalive_if_required()
         try:
-            self.parser.feed_data(piece)
+            self.feed(piece)
         except HttpParserError:
             self._refuse(InvalidInput, "malformed")
-        except HttpParserUpgrade:
-            pass  # the request is answered as if it asked for none (RFC 9110 §7.8)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -111,27 +107,16 @@ class LimitedProtocol(LingeringProtocol):
     def on_headers_complete(self) -> None:
         if self.ending:
             return
-        if len(self.headers) > MAX_HEADERS:
-            self._refuse(HeadersTooLarge, "too_many_headers")
-            return
-        if self._begun_midway and self._head_bytes() > MAX_HEAD_BYTES:
-            self._refuse(HeadersTooLarge, "headers_too_large")
-            return
-        if self.expect_100_continue and self._declares_excess():
-            self._refuse(PayloadTooLarge, "body_too_large")
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # RFC 9110 §10.1.1
+        if (fault := fault_of_head(self, may_be_large=self._begun_midway)) is not None:
+            self._refuse(*fault)
             return
         super().on_headers_complete()
         self.headers = []  # for trailers, which are none of the request's headers (RFC 9110 §6.5.1)
         self._expected = _BODY
         self._heads += 1
         self._overhead = self._body_bytes = 0
-
-    def _head_bytes(self) -> int:
-        fields = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
-        return len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n\r\n") + fields
-
-    def _declares_excess(self) -> bool:
-        return any(name == b"content-length" and int(value) > MAX_BODY_BYTES for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         if self.ending:
@@ -147,7 +132,7 @@ class LimitedProtocol(LingeringProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.ending:
+        if self.ending or self.parser.should_upgrade():  # to which it is not complete
             return
         super().on_message_complete()
         self._expected = _REQUEST

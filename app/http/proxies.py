@@ -6,9 +6,9 @@ from typing import Any, Final
 from starlette.requests import Request
 from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app.http.upgrades import UpgradeIgnoringProtocol
 from app.setting_types import PATH_PREFIX
 
 _FROM_PROXY: Final = "from_proxy"
@@ -16,7 +16,7 @@ _LONGEST_PREFIX: Final = 200
 _PREFIX_HEADER: Final = b"x-forwarded-prefix"
 
 
-class ProxiedProtocol(HttpToolsProtocol):
+class ProxiedProtocol(UpgradeIgnoringProtocol):
     """Takes X-Forwarded-Prefix for the root path; uvicorn itself takes X-Forwarded-For and -Proto.
 
     Whom uvicorn trusts (FORWARDED_ALLOW_IPS) is asked here, because it puts the client's address in the place

@@ -95,8 +95,9 @@ class _Unclosed:
 
 
 @contextmanager
-def wire(to: Api | Started) -> Iterator[Wire]:
-    url = URL(to.base_url)
+def wire(to: Api | Started | str) -> Iterator[Wire]:
+    """Also to a base URL."""
+    url = URL(to if isinstance(to, str) else to.base_url)
     with socket.create_connection((url.host, url.port or 80), timeout=PATIENCE_SECONDS) as connection:
         client = Wire(connection)
         try:
