@@ -1,9 +1,10 @@
 """uvicorn's protocol, closing its connections so that clients hear the last answer."""
 
-from asyncio import AbstractEventLoop, Transport
+from asyncio import AbstractEventLoop, Event, Transport
 from math import inf
 from typing import Any, Final
 
+from starlette.requests import Request
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
@@ -13,6 +14,7 @@ from app.http.proxies import ProxiedProtocol
 
 MAX_THROWN_AWAY_BYTES: Final = 2**20
 LINGER_SECONDS: Final = 5
+_SENDS_NO_MORE: Final = "client_sends_no_more"
 
 
 class LingeringProtocol(ProxiedProtocol):
@@ -36,6 +38,7 @@ class LingeringProtocol(ProxiedProtocol):
         """Nobody reads what comes: the last answer was given, or it will be the one to the last request."""
         self._thrown_away = 0
         self._answering: RequestResponseCycle | None = None
+        self._sends_no_more = Event()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -54,6 +57,7 @@ class LingeringProtocol(ProxiedProtocol):
         self.deadline = self._all.now() + self._all.timeout
 
     def on_headers_complete(self) -> None:
+        self.scope["state"][_SENDS_NO_MORE] = self._sends_no_more
         super().on_headers_complete()
         if not self.pipeline:
             self._answering = self.cycle
@@ -66,10 +70,26 @@ class LingeringProtocol(ProxiedProtocol):
             self.deadline = self._all.now() + self.timeout_keep_alive + self._all.timeout
         super().on_response_complete()
 
-    def eof_received(self) -> None:
-        self.transport.close()  # as the event loop would, which knows of nothing that is held back
+    def eof_received(self) -> bool:  # type: ignore[override] # as uvicorn narrows it
+        """Most who send no more have left, and some read on. What has come whole is answered to either.
+
+        Who waits for a hash is told, and a stream that has begun would never end.
+        """
+        self._sends_no_more.set()
+        if not self.is_answering() or self._is_streaming() or (self.cycle.more_body and not self.pipeline):
+            self.transport.close()
+        elif self.cycle.more_body:
+            self.end_before_last_request()
+        else:
+            self.end_after_last_answer()
+        return not self.transport.is_closing()
+
+    def _is_streaming(self) -> bool:
+        answering = self._answering
+        return answering is not None and answering.response_started and bool(answering.chunked_encoding)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._sends_no_more.set()
         if self._answering is not None:  # uvicorn tells the last request alone, and this one may be before it
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -102,7 +122,7 @@ class LingeringProtocol(ProxiedProtocol):
         self.cycle.transport = _ClosedPatiently(self.transport, self._close)  # type: ignore[assignment] # all that a cycle uses
 
     def _close(self) -> None:
-        if self.ending or self.cycle.more_body:
+        if (self.ending or self.cycle.more_body) and not self._sends_no_more.is_set():
             self.linger()
         else:
             self.transport.close()
@@ -118,6 +138,15 @@ class LingeringProtocol(ProxiedProtocol):
         self._thrown_away += len(data)
         if self._thrown_away > MAX_THROWN_AWAY_BYTES:
             self.transport.abort()
+
+
+async def until_client_sends_no_more(request: Request) -> None:
+    """Only once the body has been read. Where another server serves, until the client has left."""
+    if (event := getattr(request.state, _SENDS_NO_MORE, None)) is not None:
+        await event.wait()
+    else:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
 
 
 class _ClosedPatiently:

@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from app.greenlets import CLIENT_LEAVES, as_coroutine_function
 from app.http.bodies import MAX_BODY_BYTES, utf8_form
+from app.http.lingering import until_client_sends_no_more
 
 ASKED_BY_PROXIES: Final = "/api/v1/verify"
 """Whatever is 2xx there lets a request pass."""
@@ -61,10 +62,4 @@ class Route(LimitedRoute):
 
 def hear_when_client_leaves(request: Request) -> None:
     """For what waits for a hash, until the request's task ends."""
-    CLIENT_LEAVES.set(partial(_until_client_leaves, request))
-
-
-async def _until_client_leaves(request: Request) -> None:
-    """Only once the body has been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    CLIENT_LEAVES.set(partial(until_client_sends_no_more, request))
