@@ -96,6 +96,20 @@ def test_it_may_read_slowly(start_service: MakeService) -> None:
         assert client.is_closed()
 
 
+def test_a_listener_that_sent_no_more_before_its_stream_began_has_left(
+    start_service: MakeService, fresh_database_url: str
+) -> None:
+    api = start_service(database_url=fresh_database_url)
+    listening = stream(api)
+    for requests in ([listening], [request("GET", LIVE), listening]):
+        with wire(api) as client:
+            send_all(client, *requests)
+
+            assert [client.answer().status for _ in requests] == [200] * len(requests)
+            assert client.is_closed()
+    eventually(lambda: api.metric("http_requests_in_progress") == 0)
+
+
 def test_a_listener_has_left(start_service: MakeService, fresh_database_url: str) -> None:
     api = start_service(database_url=fresh_database_url)
     with wire(api) as client:

@@ -107,6 +107,20 @@ def test_who_asks_before_he_sends_is_told_to(api: Api, client: Wire) -> None:
     assert client.answer().status == 200
 
 
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+@pytest.mark.parametrize("version", ["0.9", "1.0", "1.1", "2.0"])
+def test_the_connection_goes_on_as_without_it(api: Api, version: str, connection: str) -> None:
+    heard = []
+    for upgrade in (b"", b"Connection: Upgrade\r\nUpgrade: x\r\n"):
+        asking = f"GET {LIVE} HTTP/{version}\r\nHost: x\r\nConnection: {connection}\r\n".encode() + upgrade
+        with wire(api) as client:
+            client.send(asking + b"\r\n" + GET)
+            client.send_no_more()
+            heard.append(client.rest().count(b"HTTP/1.1 200"))
+
+    assert heard[0] == heard[1] >= 1
+
+
 def test_the_last_request_ends_the_connection(client: Wire) -> None:
     closing = GET.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close, Upgrade\r\nUpgrade: h2c\r\n")
     client.send(closing + GET)

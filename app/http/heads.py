@@ -21,8 +21,7 @@ def fault_of_head(protocol: HttpToolsProtocol, *, may_be_large: bool) -> Fault |
         return HeadersTooLarge, "too_many_headers"
     if may_be_large and _size(protocol) > MAX_HEAD_BYTES:
         return HeadersTooLarge, "headers_too_large"
-    hosts = sum(name == b"host" for name, _ in headers)
-    if hosts > 1 or (hosts == 0 and protocol.parser.get_http_version() != "1.0"):  # RFC 9112 §3.2
+    if sum(name == b"host" for name, _ in headers) > 1:  # RFC 9112 §3.2
         return InvalidInput, "malformed"
     if protocol.expect_100_continue and _declares_excess(headers):
         return PayloadTooLarge, "body_too_large"

@@ -149,6 +149,11 @@ async def until_client_sends_no_more(request: Request) -> None:
             pass
 
 
+def client_sends_no_more(request: Request) -> bool:
+    event = getattr(request.state, _SENDS_NO_MORE, None)
+    return event is not None and event.is_set()
+
+
 class _ClosedPatiently:
     """The part of a transport that uvicorn's request uses."""
 

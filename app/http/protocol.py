@@ -96,7 +96,8 @@ class LimitedProtocol(LingeringProtocol):
         try:
             self.feed(piece)
         except HttpParserError:
-            self._refuse(InvalidInput, "malformed")
+            if not self.ending:
+                self._refuse(InvalidInput, "malformed")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -1,16 +1,18 @@
 """uvicorn's protocol, answering who asks for another one as if he did not (RFC 9110 §7.8)."""
 
-from typing import Any
+from typing import Any, Final
 
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
 class UpgradeIgnoringProtocol(HttpToolsProtocol):
     """The parser ends such a message with its head, and takes what follows for the other protocol.
 
     Its body must not be taken for the next request, so another parser reads on. That begins with a head of
-    which it only learns how long the body is.
+    which it only learns how long the body is, and whether another request follows.
     """
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -30,11 +32,11 @@ class UpgradeIgnoringProtocol(HttpToolsProtocol):
                 return
 
     def _read_on(self) -> None:
+        framing = [each for each in self.scope["headers"] if each[0] in _FRAMING]
+        framing.append((b"connection", b"keep-alive" if self.parser.should_keep_alive() else b"close"))
+        lines = [b"POST / HTTP/1.1", *map(b": ".join, framing)]
         self.parser = HttpRequestParser(_AfterHead(self))
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        headers = self.scope["headers"]
-        framing = [each for each in headers if each[0] in (b"content-length", b"transfer-encoding")]
-        lines = [f"POST / HTTP/{self.scope['http_version']}".encode(), *map(b": ".join, framing)]
         self.parser.feed_data(b"\r\n".join(lines) + b"\r\n\r\n")
 
 

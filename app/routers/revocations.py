@@ -18,6 +18,7 @@ from app.errors import (
 )
 from app.greenlets import run_in_greenlet
 from app.http.dependencies import RevocationFeedDep, RevocationHubDep
+from app.http.lingering import client_sends_no_more
 from app.http.routing import Route
 from app.http.service_tokens import ServiceTokenRequired
 from app.models.service_tokens import Scope
@@ -59,13 +60,17 @@ async def read_revocations(
     if _STREAM not in request.headers.get("accept", ""):
         return RevocationPage.model_validate(await run_in_greenlet(feed.page, after, limit))
     batches = await hub.open(last_event_id or after)
-    return EventSourceResponse(_events(batches, check), headers=_UNBUFFERED)
+    return EventSourceResponse(_events(batches, check, request), headers=_UNBUFFERED)
 
 
-async def _events(batches: AsyncIterator[Batch], check: Callable[[], None]) -> AsyncIterator[bytes]:
+async def _events(
+    batches: AsyncIterator[Batch], check: Callable[[], None], request: Request
+) -> AsyncIterator[bytes]:
     """The token is checked again now and then. An error ends the stream: the client comes back."""
     checked_at = monotonic()
     yield format_sse_event(retry=1000, comment="open")
+    if client_sends_no_more(request):  # who ends its side from now on is cut off
+        return
     try:
         async for batch in batches:
             if monotonic() - checked_at >= HEARTBEAT_SECONDS:

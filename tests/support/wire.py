@@ -71,6 +71,10 @@ class Wire:
     def line(self) -> bytes:
         return self._file.readline()
 
+    def rest(self) -> bytes:
+        """All that comes until the connection ends."""
+        return self._file.read()
+
     def answer(self, method: str = "GET") -> Answer:
         response = HTTPResponse(self, method=method)  # type: ignore[arg-type] # it asks for a file alone
         response.begin()
