@@ -133,7 +133,7 @@ class LimitedProtocol(LingeringProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.ending or self.parser.should_upgrade():  # to which it is not complete
+        if self.ending or self.parser.should_upgrade():  # its parser knows of no body
             return
         super().on_message_complete()
         self._expected = _REQUEST

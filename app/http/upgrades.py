@@ -25,8 +25,8 @@ class UpgradeIgnoringProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except HttpParserUpgrade as upgrade:
-                (length_of_head,) = upgrade.args
-                data = data[length_of_head:]
+                (end_of_head,) = upgrade.args
+                data = data[end_of_head:]
                 self._read_on()
             else:
                 return
