@@ -170,8 +170,9 @@ def test_who_hangs_up_has_used_up_an_attempt(start_service: MakeService, held: H
 
 
 def test_a_hash_whose_client_leaves_keeps_its_slot_to_its_end(crowd: Crowd, held: HeldHashes) -> None:
-    crowd.send_login("a guess").close()
+    leaving = crowd.send_login("a guess")
     eventually(lambda: held.begun == ["a guess"])
+    leaving.close()
     answer = crowd.log_in("after it")
 
     assert crowd.waiting() == 1
@@ -209,7 +210,9 @@ def test_a_registration_whose_client_leaves_during_the_hash_is_whole(crowd: Crow
     email = new_email()
     body = f'{{"email": "{email}", "password": "{PASSWORD}"}}'
 
-    crowd.send("POST", "/api/v1/users/", "application/json", body).close()
+    leaving = crowd.send("POST", "/api/v1/users/", "application/json", body)
+    eventually(lambda: held.begun == [PASSWORD])
+    leaving.close()
 
     held.let_go()
     eventually(lambda: crowd.api.metric("app_user_registrations_total", method="password") == 1)
