@@ -384,7 +384,7 @@ def test_no_token_and_no_password_is_in_a_log(
     ):
         assert token not in answer.headers.get("location", "").partition("?")[0]
 
-    routes = [event["route"] for event in lines.requests(6)]
+    routes = [event["route"] for event in lines.requests(7)]
     assert routes.count("/account/reset") == 5
     assert token not in str(lines.lines)
     assert NEW_PASSWORD not in str(lines.lines)
