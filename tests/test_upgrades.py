@@ -20,9 +20,9 @@ def login(email: str) -> bytes:
     return urlencode({"username": email, "password": PASSWORD}).encode()
 
 
-def head(upgrade: bytes, *framing: bytes, target: str = "/api/v1/token") -> bytes:
+def head(upgrade: bytes, *framing: bytes) -> bytes:
     form = b"Content-Type: application/x-www-form-urlencoded"
-    lines = (f"POST {target} HTTP/1.1".encode(), b"Host: x", form, *framing)
+    lines = (b"POST /api/v1/token HTTP/1.1", b"Host: x", form, *framing)
     return b"\r\n".join(lines) + b"\r\n" + upgrade + b"\r\n"
 
 
@@ -110,15 +110,15 @@ def test_who_asks_before_he_sends_is_told_to(api: Api, client: Wire) -> None:
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @pytest.mark.parametrize("version", ["0.9", "1.0", "1.1", "2.0"])
 def test_the_connection_goes_on_as_without_it(api: Api, version: str, connection: str) -> None:
-    heard = []
+    answers = []
     for upgrade in (b"", b"Connection: Upgrade\r\nUpgrade: x\r\n"):
         asking = f"GET {LIVE} HTTP/{version}\r\nHost: x\r\nConnection: {connection}\r\n".encode() + upgrade
         with wire(api) as client:
             client.send(asking + b"\r\n" + GET)
             client.send_no_more()
-            heard.append(client.rest().count(b"HTTP/1.1 200"))
+            answers.append(client.rest().count(b"HTTP/1.1 200"))
 
-    assert heard[0] == heard[1] >= 1
+    assert answers[0] == answers[1] >= 1
 
 
 def test_the_last_request_ends_the_connection(client: Wire) -> None:
