@@ -61,5 +61,5 @@ def _furnish(app: FastAPI, container: Container) -> None:
     install_error_handlers(app)
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # as they are: see LimitedRoute
-    start_at_zero(container.metrics.http, ROUTERS)
+    start_at_zero(container.metrics, ROUTERS)
     correct_openapi(app, container.settings)

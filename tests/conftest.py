@@ -46,6 +46,7 @@ _RUN = pytest.StashKey[Run]()
 _PROCESSES = {"start_process", "start_lasting_process", "own_server"}
 _TABLES = [table.name for table in Base.metadata.sorted_tables]
 _LASTING = ("two_workers", "ended_server", "served")
+_WAITING = ("test_database", "test_edge", "test_notices")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,6 +69,8 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What a test asks for says whether it starts a program; those come first, as they take longest.
 
+    Behind them those that wait for limits of time, so that at the end no core is idle.
+
     Tests of one lasting server stand together, so that few of pytest-xdist's processes start it.
     """
     for item in items:
@@ -76,9 +79,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_order)
 
 
-def _order(item: pytest.Item) -> tuple[bool, list[bool]]:
+def _order(item: pytest.Item) -> tuple[bool, bool, list[bool]]:
     fixtures = getattr(item, "fixturenames", ())
-    return item.get_closest_marker("process") is None, [name not in fixtures for name in _LASTING]
+    return (
+        item.get_closest_marker("process") is None,
+        item.path.stem not in _WAITING,
+        [name not in fixtures for name in _LASTING],
+    )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -196,7 +196,7 @@ def test_a_frozen_server_is_given_up(
 
 
 def test_a_slow_statement_is_cancelled(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "STATEMENT_TIMEOUT_SECONDS", 1)
+    monkeypatch.setitem(pools.SERVER_TIMEOUTS, "statement_timeout", "1s")
     db = Database(connect(database_url))
 
     with pytest.raises(DatabaseUnavailable) as caught:
@@ -307,6 +307,7 @@ def test_a_locked_table_stops_neither_health_nor_the_queue(
     start_service: MakeService, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pools, "POOL_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setitem(pools.SERVER_TIMEOUTS, "lock_timeout", "1s")
     api = start_service()
     pair = api.log_in()
 

@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse
 
 from app.http.connections import Connections
 from app.telemetry.labels import HTTP_REFUSALS
-from tests.support import HEALTH, LIVE, PASSWORD, Api, Lines, MakeService, eventually, make_settings
+from tests.support import HEALTH, LIVE, PASSWORD, Api, Lines, MakeService, eventually
 from tests.support.wire import wire
 
 KIB = 1024
@@ -544,9 +544,9 @@ def test_what_is_no_http_is_logged_by_the_minute_alone(logging_api: Api, lines: 
 @pytest.fixture
 def refusing(logging_api: Api) -> Connections:
     """Logs to `lines`; time goes by a second with each sweep."""
-    metrics = logging_api.container.metrics.http
+    container = logging_api.container
     seconds = count()
-    return Connections(make_settings(), metrics, lambda: None, now=lambda: next(seconds))
+    return Connections(container.settings, container.metrics.http, lambda: None, now=lambda: next(seconds))
 
 
 def test_refusals_are_logged_at_once_and_then_by_the_minute(refusing: Connections, lines: Lines) -> None:

@@ -34,6 +34,10 @@ class Exposition:
             self._registry.register(_AllWorkers(worker))
         self._registry.register(Processes(worker.pids if worker else lambda: [os.getpid()]))
 
+    def expect(self, histogram: Histogram, *label_values: str) -> None:
+        """A series that is written with zeros until something is observed."""
+        self._histograms.expect(histogram, label_values)
+
     def write(self, accept: str) -> tuple[bytes, str]:
         """In the format that the header `Accept` asks for, and its media type."""
         try:

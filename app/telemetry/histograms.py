@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from prometheus_client import Histogram
 from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.utils import floatToGoString
 from prometheus_client.values import MutexValue
 
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -69,13 +70,22 @@ class _Series(NamedTuple):
 
 class _Family(NamedTuple):
     head: str
+    zeros: str
     series: list[_Series]
+
+
+_Expected = tuple[Histogram, tuple[str, ...]]
 
 
 class HistogramText:
     def __init__(self) -> None:
-        self._keys: frozenset[Key] = frozenset()
+        self._expected: dict[_Expected, None] = {}  # in order, and each once
+        self._keys: frozenset[Key] | None = None
         self._families: list[_Family] = []
+
+    def expect(self, histogram: Histogram, label_values: tuple[str, ...]) -> None:
+        """A series that is written with zeros, and costs little memory, until something is observed."""
+        self._expected[histogram, label_values] = None
 
     def write(self, pairs: Iterable[Pair]) -> str:
         """The sums of each key, in the part that Prometheus's text format and OpenMetrics have in common."""
@@ -83,11 +93,11 @@ class HistogramText:
         for key, value in pairs:
             totals[key] += value
         if totals.keys() != self._keys:
-            self._families = _lay_out(totals)
+            self._families = _lay_out(totals, self._expected)
             self._keys = frozenset(totals)
-        lines = []
+        lines: list[str] = []
         for family in self._families:
-            lines.append(family.head)
+            lines += family.head, family.zeros
             for series in family.series:
                 number = 0.0
                 for line, key in series.buckets:
@@ -104,23 +114,56 @@ def _identity(key: Key) -> Identity:
     return metric, labels, text
 
 
-def _lay_out(keys: Iterable[Key]) -> list[_Family]:
+def _lay_out(keys: Iterable[Key], expected: Iterable[_Expected]) -> list[_Family]:
+    heads, series = _observed(keys)
+    zeros: defaultdict[str, str] = defaultdict(str)
+    for histogram, label_values in expected:
+        name, labels = histogram._name, zip(histogram._labelnames, label_values, strict=True)  # noqa: SLF001 — there is no other way to them
+        heads[name] = _head(name, histogram._documentation)  # noqa: SLF001 — likewise
+        if (name, inner := _inner(labels)) not in series:
+            zeros[name] += _at_zero(name, inner, histogram._upper_bounds)  # noqa: SLF001 — likewise
+    families = {name: _Family(head, zeros[name], []) for name, head in heads.items()}
+    for (name, _), each in series.items():
+        families[name].series.append(each)
+    return list(families.values())
+
+
+def _observed(keys: Iterable[Key]) -> tuple[dict[str, str], dict[tuple[str, str], _Series]]:
+    """The head of each family, and each series by its family and its labels as they are written."""
     heads: dict[str, str] = {}
     buckets: defaultdict[tuple[str, str], dict[float, tuple[str, Key]]] = defaultdict(dict)
     sums: dict[tuple[str, str], Key] = {}
     for key in keys:
         name, labels, text = _identity(key)
-        heads[name] = f"# HELP {name} {text}\n# TYPE {name} histogram\n"
+        heads[name] = _head(name, text)
         limit = labels.pop("le", None)
-        series = name, ",".join(f'{label}="{value.translate(_ESCAPES)}"' for label, value in labels.items())
+        series = name, _inner(labels.items())
         if limit is None:
             sums[series] = key
         else:
-            inner = ",".join(filter(None, (series[1], f'le="{limit}"')))
-            buckets[series][float(limit)] = (f"{name}_bucket{{{inner}}} ", key)
-    families = {name: _Family(head, []) for name, head in heads.items()}
-    for (name, inner), key in sums.items():
-        ordered = [bucket for _, bucket in sorted(buckets[name, inner].items())]
-        outer = f"{{{inner}}}" if inner else ""
-        families[name].series.append(_Series(ordered, f"{name}_count{outer} ", f"{name}_sum{outer} ", key))
-    return list(families.values())
+            buckets[series][float(limit)] = (_bucket(*series, limit), key)
+    ordered = {series: [bucket for _, bucket in sorted(buckets[series].items())] for series in sums}
+    return heads, {series: _Series(ordered[series], *_ends(*series), key) for series, key in sums.items()}
+
+
+def _at_zero(name: str, inner: str, limits: Iterable[float]) -> str:
+    texts = map(floatToGoString, limits)  # as the library writes them
+    beginnings = *(_bucket(name, inner, limit) for limit in texts), *_ends(name, inner)
+    return "".join(f"{beginning}0.0\n" for beginning in beginnings)
+
+
+def _head(name: str, text: str) -> str:
+    return f"# HELP {name} {text}\n# TYPE {name} histogram\n"
+
+
+def _inner(labels: Iterable[tuple[str, str]]) -> str:
+    return ",".join(f'{label}="{value.translate(_ESCAPES)}"' for label, value in sorted(labels))
+
+
+def _bucket(name: str, inner: str, limit: str) -> str:
+    return f'{name}_bucket{{{inner}{"," if inner else ""}le="{limit}"}} '
+
+
+def _ends(name: str, inner: str) -> tuple[str, str]:
+    outer = f"{{{inner}}}" if inner else ""
+    return f"{name}_count{outer} ", f"{name}_sum{outer} "

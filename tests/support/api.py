@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.application import create_app
 from app.clock import Clock, utc_now
@@ -67,11 +68,13 @@ def error_of(response: httpx.Response) -> tuple[int, str]:
 
 
 def metric_of(container: Container, name: str, **labels: str) -> float:
-    families = container.metrics.registry.restricted_registry([name]).collect()  # all of them take 20 ms
-    samples = [sample for family in families for sample in family.samples]
-    values = [sample.value for sample in samples if (sample.name, sample.labels) == (name, labels)]
-    assert values, f"no {name} with {labels}"
-    return float(values[0])
+    text = container.metrics.exposition.write("")[0].decode()
+    lines = [line for line in text.splitlines(keepends=True) if line.startswith(name)]  # all take 100 ms
+    samples = [
+        sample for family in text_string_to_metric_families("".join(lines)) for sample in family.samples
+    ]
+    (value,) = [sample.value for sample in samples if (sample.name, sample.labels) == (name, labels)]
+    return float(value)
 
 
 _hash = PasswordHasher.hash  # as it is when no test has put another in its place

@@ -15,11 +15,14 @@ _POOLS = re.compile(r"(?m)^app_database_pool_size (.+)$")
 
 
 def samples(exposition: str) -> Samples:
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+    found = [
+        ((sample.name, tuple(sorted(sample.labels.items()))), sample.value)
         for family in text_string_to_metric_families(exposition)
         for sample in family.samples
-    }
+    ]
+    once = dict(found)
+    assert len(once) == len(found)  # none is there twice
+    return once
 
 
 def scrape(api: Api | Started) -> Samples:

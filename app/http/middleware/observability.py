@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute, APIRouter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.telemetry.logs import REQUEST_ID
-from app.telemetry.metrics import HttpMetrics
+from app.telemetry.metrics import HttpMetrics, Metrics
 
 _HEADER: Final = b"x-request-id"
 _USABLE: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -71,13 +71,13 @@ class ObservabilityMiddleware:
         )
 
 
-def start_at_zero(metrics: HttpMetrics, routers: Iterable[APIRouter]) -> None:
-    """Creates a series for each documented response, so that a new dashboard shows zeros, not gaps."""
+def start_at_zero(metrics: Metrics, routers: Iterable[APIRouter]) -> None:
+    """Each documented response has a series from the start, so that a new dashboard shows zeros, not gaps."""
     for route in (route for router in routers for route in router.routes):
         if isinstance(route, APIRoute):
             for status in (route.status_code or 200, *route.responses):
                 for method in route.methods or ():
-                    metrics.duration.labels(method, route.path, str(status))
+                    metrics.exposition.expect(metrics.http.duration, method, route.path, str(status))
 
 
 def route_of(scope: Scope) -> str:
