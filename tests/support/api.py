@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client.parser import text_string_to_metric_families
 
 from app.application import create_app
 from app.clock import Clock, utc_now
@@ -68,13 +67,17 @@ def error_of(response: httpx.Response) -> tuple[int, str]:
 
 
 def metric_of(container: Container, name: str, **labels: str) -> float:
-    text = container.metrics.exposition.write("")[0].decode()
-    lines = [line for line in text.splitlines(keepends=True) if line.startswith(name)]  # all take 100 ms
-    samples = [
-        sample for family in text_string_to_metric_families("".join(lines)) for sample in family.samples
-    ]
-    (value,) = [sample.value for sample in samples if (sample.name, sample.labels) == (name, labels)]
-    return float(value)
+    families = container.metrics.registry.restricted_registry([name]).collect()  # all of them take 20 ms
+    samples = [sample for family in families for sample in family.samples]
+    values = [sample.value for sample in samples if (sample.name, sample.labels) == (name, labels)]
+    return float(values[0]) if values else _unobserved(container, name, labels)
+
+
+def _unobserved(container: Container, name: str, labels: dict[str, str]) -> float:
+    """The zero that is written where nothing was observed."""
+    inner = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
+    assert f"\n{name}{{{inner}}} 0.0\n" in container.metrics.exposition.write("")[0].decode()
+    return 0.0
 
 
 _hash = PasswordHasher.hash  # as it is when no test has put another in its place
