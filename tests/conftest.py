@@ -62,30 +62,41 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are cores, as many tests wait for what takes its time."""
-    return (os.cpu_count() or 1) + 2
+    """Three for each core, as many tests wait for what takes its time."""
+    return 3 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a test asks for says whether it starts a program; those come first, as they take longest.
+    """What a test asks for says whether it starts a program; those take longest.
 
-    Behind them those that wait for limits of time, so that at the end no core is idle.
-
-    Tests of one lasting server stand together, so that few of pytest-xdist's processes start it.
+    Each of pytest-xdist's processes begins with its share of them and of those that wait, so that no core is
+    idle at the end. Tests of one lasting server stand together, so that few processes start it.
     """
     for item in items:
         if _PROCESSES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.process)
-    items.sort(key=_order)
+    starting = sorted(filter(_starts, items), key=_lasting_first)
+    waiting = [item for item in items if not _starts(item) and _waits(item)]
+    quick = [item for item in items if not _starts(item) and not _waits(item)]
+    of = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    shares = ((_share(starting, n, of), waiting[n::of], _share(quick, n, of)) for n in range(of))
+    items[:] = [item for share in shares for part in share for item in part]
 
 
-def _order(item: pytest.Item) -> tuple[bool, bool, list[bool]]:
-    fixtures = getattr(item, "fixturenames", ())
-    return (
-        item.get_closest_marker("process") is None,
-        item.path.stem not in _WAITING,
-        [name not in fixtures for name in _LASTING],
-    )
+def _starts(item: pytest.Item) -> bool:
+    return item.get_closest_marker("process") is not None
+
+
+def _waits(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None or item.path.stem in _WAITING
+
+
+def _lasting_first(item: pytest.Item) -> list[bool]:
+    return [name not in getattr(item, "fixturenames", ()) for name in _LASTING]
+
+
+def _share(items: list[pytest.Item], number: int, of: int) -> list[pytest.Item]:
+    return items[number * len(items) // of : (number + 1) * len(items) // of]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

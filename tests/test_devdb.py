@@ -87,6 +87,7 @@ def test_the_data_of_the_embedded_server_survives_a_restart(data: Path) -> None:
         assert servers(data) == []
 
 
+@pytest.mark.slow
 def test_a_killed_user_of_the_embedded_server_leaves_nothing_behind(data: Path) -> None:
     user = start_user(data)
     running = servers(data)
@@ -112,6 +113,7 @@ def test_the_embedded_server_is_shared_and_ends_with_its_last_user(data: Path) -
     assert psutil.wait_procs(running, timeout=PATIENCE_SECONDS)[1] == []
 
 
+@pytest.mark.slow
 def test_an_embedded_server_whose_keeper_was_killed_is_taken_over(data: Path) -> None:
     user = start_user(data)
     (keeper,) = [process for process in servers(data) if "--keep" in process.cmdline()]
@@ -126,6 +128,7 @@ def test_an_embedded_server_whose_keeper_was_killed_is_taken_over(data: Path) ->
     assert servers(data) == []
 
 
+@pytest.mark.slow
 def test_a_stale_process_number_is_no_embedded_server(data: Path) -> None:
     devdb.attach(data)
     devdb.detach(data, timeout=PATIENCE_SECONDS)

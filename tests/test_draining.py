@@ -38,6 +38,7 @@ def until_all_serve(started: Started, workers: int) -> None:
     eventually(lambda: started.output.count("Application startup complete") == workers)
 
 
+@pytest.mark.slow
 @process
 @pytest.mark.parametrize(("workers", "alone"), [("1", True), ("2", True), ("2", False)])
 def test_a_server_that_will_stop_says_so_and_works_on_until_one_process_or_all_are_interrupted(

@@ -209,6 +209,7 @@ def test_two_workers_are_one_in_a_scrape(two_workers: Started) -> None:
     assert [dict(labels)["version"] for labels in build] == [VERSION]
 
 
+@pytest.mark.slow
 def test_a_worker_that_died_keeps_its_counts_and_loses_its_gauges(two_workers: Started) -> None:
     counted = requests(scrape(two_workers), LIVE) + 50
     at_once(10, lambda _: [two_workers.answers(LIVE) for _ in range(5)])

@@ -384,6 +384,7 @@ def test_commits_without_their_standby_take_no_more_of_the_poolers_connections(
         assert behind_its_own.me(token).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_pooler_whose_server_answers_nobody_keeps_no_connection_for_ever(
     behind_its_own: Api, servers: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

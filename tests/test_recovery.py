@@ -8,6 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
+from app.services.delivery import mail_sender
 from tests.support import (
     PASSWORD,
     Api,
@@ -270,8 +271,9 @@ def test_an_account_is_made_with_a_password_or_an_invitation(admin: Admin, extra
 
 
 def test_an_operator_invites_and_starts_a_reset(
-    start_service: MakeService, server: SmtpServer, database_url: str
+    start_service: MakeService, server: SmtpServer, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(mail_sender, "POLL_SECONDS", 0.1)
     api, invited = start_service(**sending(server)), Mailbox(server, new_email())
     user = Mailbox(server, api.new_user())
     user.next()

@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def lossy(service: str, folder: Path) -> Iterator[Lossy]:
     server = Lossy(service, folder)
-    threading.Thread(target=server.serve_forever).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,)).start()
     try:
         yield server
     finally:

@@ -36,7 +36,7 @@ class _Board(BaseHTTPRequestHandler):
 def board_server() -> Iterator[int]:
     """Gives its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Board)
-    threading.Thread(target=server.serve_forever).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,)).start()
     yield server.server_port
     server.shutdown()
     server.server_close()
