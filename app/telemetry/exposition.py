@@ -46,7 +46,7 @@ class Exposition:
             encode, media_type = choose_encoder("")
         text = encode(self._registry)
         end = _END if text.endswith(_END) else b""
-        return text.removesuffix(end) + self._histograms.write(self._pairs()).encode() + end, media_type
+        return b"".join((text.removesuffix(end), *self._histograms.write(self._pairs()), end)), media_type
 
     def _pairs(self) -> Iterable[Pair]:
         if self._worker is None:

@@ -70,7 +70,7 @@ class _Series(NamedTuple):
 
 class _Family(NamedTuple):
     head: str
-    zeros: str
+    zeros: bytes
     series: list[_Series]
 
 
@@ -87,24 +87,27 @@ class HistogramText:
         """A series that is written with zeros, and costs little memory, until something is observed."""
         self._expected[histogram, label_values] = None
 
-    def write(self, pairs: Iterable[Pair]) -> str:
-        """The sums of each key, in the part that Prometheus's text format and OpenMetrics have in common."""
+    def write(self, pairs: Iterable[Pair]) -> Iterator[bytes]:
+        """Pieces with the sums of each key, in what Prometheus's text format and OpenMetrics have in common.
+
+        Half a megabyte in all, so whoever joins them does that once.
+        """
         totals: defaultdict[Key, float] = defaultdict(float)
         for key, value in pairs:
             totals[key] += value
         if totals.keys() != self._keys:
             self._families = _lay_out(totals, self._expected)
             self._keys = frozenset(totals)
-        lines: list[str] = []
         for family in self._families:
-            lines += family.head, family.zeros
+            lines = [family.head]
             for series in family.series:
                 number = 0.0
                 for line, key in series.buckets:
                     number += totals[key]
                     lines.append(f"{line}{number}\n")
                 lines.append(f"{series.count_line}{number}\n{series.sum_line}{totals[series.sum_key]}\n")
-        return "".join(lines)
+            yield "".join(lines).encode()
+            yield family.zeros
 
 
 def _identity(key: Key) -> Identity:
@@ -116,13 +119,13 @@ def _identity(key: Key) -> Identity:
 
 def _lay_out(keys: Iterable[Key], expected: Iterable[_Expected]) -> list[_Family]:
     heads, series = _observed(keys)
-    zeros: defaultdict[str, str] = defaultdict(str)
+    zeros: defaultdict[str, list[bytes]] = defaultdict(list)
     for histogram, label_values in expected:
         name, labels = histogram._name, zip(histogram._labelnames, label_values, strict=True)  # noqa: SLF001 — there is no other way to them
         heads[name] = _head(name, histogram._documentation)  # noqa: SLF001 — likewise
         if (name, inner := _inner(labels)) not in series:
-            zeros[name] += _at_zero(name, inner, histogram._upper_bounds)  # noqa: SLF001 — likewise
-    families = {name: _Family(head, zeros[name], []) for name, head in heads.items()}
+            zeros[name].append(_at_zero(name, inner, histogram._upper_bounds))  # noqa: SLF001 — likewise
+    families = {name: _Family(head, b"".join(zeros[name]), []) for name, head in heads.items()}
     for (name, _), each in series.items():
         families[name].series.append(each)
     return list(families.values())
@@ -146,10 +149,10 @@ def _observed(keys: Iterable[Key]) -> tuple[dict[str, str], dict[tuple[str, str]
     return heads, {series: _Series(ordered[series], *_ends(*series), key) for series, key in sums.items()}
 
 
-def _at_zero(name: str, inner: str, limits: Iterable[float]) -> str:
+def _at_zero(name: str, inner: str, limits: Iterable[float]) -> bytes:
     texts = map(floatToGoString, limits)  # as the library writes them
     beginnings = *(_bucket(name, inner, limit) for limit in texts), *_ends(name, inner)
-    return "".join(f"{beginning}0.0\n" for beginning in beginnings)
+    return "".join(f"{beginning}0.0\n" for beginning in beginnings).encode()
 
 
 def _head(name: str, text: str) -> str:
