@@ -1,5 +1,6 @@
 """Failures of the database: killed, frozen, failed over, in conflict."""
 
+import asyncio
 import gc
 import socket
 import threading
@@ -17,8 +18,10 @@ from app.database import engine as pools
 from app.database import waiting
 from app.database.engine import connect
 from app.database.failures import sqlstate
+from app.database.pool import EventLoopPool
 from app.database.transactions import Database, retry_conflicts
 from app.errors import DatabaseUnavailable
+from app.greenlets import await_, run_in_greenlet
 from tests.support import (
     HEALTH,
     LIVE,
@@ -215,6 +218,33 @@ def test_no_connection_free_is_503(database_url: str, monkeypatch: pytest.Monkey
         db.execute(PROBE)
 
     db.engine.dispose()
+
+
+def test_who_waits_for_a_connection_gets_one_before_who_comes_later(database_url: str) -> None:
+    engine = connect(database_url, size=1, pool=EventLoopPool)
+    order = []
+
+    def take(place: int, asks: asyncio.Event) -> None:
+        asks.set()
+        with engine.connect():
+            order.append(place)
+
+    async def come(place: int) -> asyncio.Task[None]:
+        asks = asyncio.Event()
+        task = asyncio.create_task(run_in_greenlet(take, place, asks))
+        await asks.wait()
+        return task
+
+    def hold_and_come_again() -> None:
+        with engine.connect():
+            waiting = [await_(come(place)) for place in (1, 2, 3)]
+        take(4, asyncio.Event())
+        await_(asyncio.gather(*waiting))
+
+    asyncio.run(run_in_greenlet(hold_and_come_again))
+    engine.dispose()
+
+    assert order == [1, 2, 3, 4]
 
 
 def test_a_statement_is_committed_when_its_call_returns(database_url: str, engine: Engine) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -38,7 +38,8 @@ class _Kept:
 class EventLoopPool(QueuePool):
     """A pool that waits for a free connection on the event loop, and that counts its connections.
 
-    SQLAlchemy's asynchronous pool needs an asynchronous driver, but its queue works with any driver.
+    SQLAlchemy's asynchronous pool needs an asynchronous driver, but its queue works with any driver. That
+    queue serves whoever asks at the right moment, so there are places before it: first come, first served.
 
     To close a connection does not end its statement: a commit that waits for a synchronous standby does not
     look at its socket. So an unfinished statement keeps its place until the server has answered; otherwise
@@ -51,6 +52,7 @@ class EventLoopPool(QueuePool):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._kept: set[_Kept] = set()
+        self._places = asyncio.Semaphore(self.size())
 
     def recreate(self) -> QueuePool:
         pool = super().recreate()
@@ -66,17 +68,27 @@ class EventLoopPool(QueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         for each in [each for each in self._kept if _is_lost(each.statement)] if self._kept else ():
             self._end(each)
-        if self.checkedout() < self.size():
+        self.take(self._places, PoolTimeout("all connections are in use"))
+        try:
             record = super()._do_get()
-        else:
-            with self.waiting():
-                record = super()._do_get()
+        except BaseException:
+            self._places.release()
+            raise
         if self.metrics is not None:
             self.metrics.pool_in_use.inc()
         return record
 
-    def waiting(self) -> AbstractContextManager[None]:
-        return self.metrics.pool_waiting.track_inprogress() if self.metrics is not None else nullcontext()
+    def take(self, places: asyncio.Semaphore, error: PoolTimeout) -> None:
+        """Raises `error` where none becomes free in time."""
+        await_(self._wait(places, error) if places.locked() else places.acquire())
+
+    async def _wait(self, places: asyncio.Semaphore, error: PoolTimeout) -> None:
+        with self.metrics.pool_waiting.track_inprogress() if self.metrics is not None else nullcontext():
+            try:
+                async with asyncio.timeout(self.timeout()):
+                    await places.acquire()
+            except TimeoutError:
+                raise error from None
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         statement: StatementUnfinished | None = record.info.pop(StatementUnfinished, None)
@@ -126,6 +138,7 @@ class EventLoopPool(QueuePool):
         if self.metrics is not None:
             self.metrics.pool_in_use.dec()
         super()._do_return_conn(record)
+        self._places.release()
 
 
 class WriteTurns:
@@ -137,7 +150,7 @@ class WriteTurns:
 
     def check_out(self, connect: Callable[[], C]) -> C:
         """What `connect` gives. The turn ends when it is free again. Raises NoTurn."""
-        await_(self._wait() if self._turns.locked() else self._turns.acquire())
+        self._pool.take(self._turns, NoTurn("as many connections as may write are in use"))
         try:
             connection = connect()
         except BaseException:
@@ -147,14 +160,6 @@ class WriteTurns:
         assert pooled.record_info is not None
         pooled.record_info[WriteTurns] = self._turns
         return connection
-
-    async def _wait(self) -> None:
-        with self._pool.waiting():
-            try:
-                async with asyncio.timeout(self._pool.timeout()):
-                    await self._turns.acquire()
-            except TimeoutError:
-                raise NoTurn("as many connections as may write are in use") from None
 
 
 def _is_lost(statement: StatementUnfinished) -> bool:
