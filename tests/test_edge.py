@@ -256,6 +256,28 @@ def test_requests_before_one_that_will_never_be_whole_are_answered(
     assert failures(lines) == []
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n" * 101, POST + b"Content-Length: 9\r\n\r\n{"],
+    ids=["more than are remembered", "one that is not whole"],
+)
+def test_nothing_behind_a_request_whose_answer_is_the_last_is_begun(
+    logging_api: Api, lines: Lines, behind: bytes
+) -> None:
+    """HTTP/1.0 is answered so, whatever the client says of the connection."""
+    head, body = POST.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Connection: keep-alive\r\n", b"{}"
+    with wire(logging_api) as client:
+        client.send(head + b"Content-Length: 2\r\n\r\n")
+        eventually(lambda: logging_api.metric("http_requests_in_progress") == 1)
+        client.send(body + behind)
+
+        assert client.answer().status == 400
+        assert client.is_closed()
+    logging_api.me("of nobody")
+    assert [line["status"] for line in lines.requests(2)] == [400, 401]
+    assert failures(lines) == []
+
+
 def test_nobody_is_told_to_continue_what_was_refused(logging_api: Api, lines: Lines) -> None:
     with wire(logging_api) as client:
         client.send(CHUNKED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n") + b"ZZZ\r\n")

@@ -10,9 +10,10 @@ from fastapi.routing import APIRoute
 
 from app.application import create_app
 from app.cli.running import OPERATOR
-from app.models.users import Role, User
+from app.models.users import Role
 from app.routers import ROUTERS
 from app.security.passwords import PasswordHasher
+from app.services.accounts.profile import Account
 from tests.support import LIVE, PASSWORD, Api, Serving, bearer, make_settings, new_email
 from tests.support.accounts import session_of
 from tests.support.mailboxes import issued_token, sending
@@ -47,7 +48,7 @@ class WatchedLoop(asyncio.SelectorEventLoop):
 
 @pytest.fixture(scope="module")
 def watched(database_url: str, server: SmtpServer) -> Iterator[Api]:
-    """At 10 rounds a hash takes longer than a callback may. One admin stays, whoever deletes their account."""
+    """At 10 rounds a hash takes longer than a callback may. An admin stays, so that others can go."""
     settings = make_settings(
         database_url=database_url,
         bcrypt_rounds=10,
@@ -65,7 +66,7 @@ def watched(database_url: str, server: SmtpServer) -> Iterator[Api]:
     serving.join()
 
 
-def _make_admin(api: Api, email: str) -> User:
+def _make_admin(api: Api, email: str) -> Account:
     user = api.operator.admin.find(email)
     api.operator.admin.change(OPERATOR, user.id, role=Role.ADMIN)
     return user

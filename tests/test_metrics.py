@@ -18,7 +18,7 @@ from app.database_settings import POOL_SIZE
 from app.models.sessions import RevocationReason
 from app.services.protection.hashing_slots import QUEUE_PER_SLOT
 from app.telemetry import workers
-from app.telemetry.histograms import HistogramText, pairs_in_files
+from app.telemetry.histograms import HistogramText, pairs_in_files, pairs_of
 from app.telemetry.metrics import Metrics
 from app.telemetry.workers import FOLDER_VARIABLE
 from tests.support import (
@@ -404,3 +404,19 @@ def test_the_histograms_of_a_scrape_are_those_of_the_library(
         "# TYPE http_request_duration_seconds histogram",
         "# TYPE app_password_hash_seconds histogram",
     }
+
+
+def test_a_series_that_another_worker_is_just_making_is_there_whole() -> None:
+    """Its file gets the sum first, and then bucket by bucket."""
+    metrics = Metrics(revocation_reasons=(), version="test")
+    histograms, labels = HistogramText(), ("GET", "/", "200")
+    histograms.expect(metrics.http.duration, labels)
+    metrics.http.duration.labels(*labels).observe(0.3)
+    *buckets, total = pairs_of([metrics.http.duration])
+
+    counts = []
+    for there in range(len(buckets) + 1):
+        scraped = samples(b"".join(histograms.write([total, *buckets[:there]])).decode())
+        assert len(scraped) == len(buckets) + 2
+        counts += [value for (name, _), value in scraped.items() if name.endswith("_count")]
+    assert counts == [0] * len(buckets) + [1]

@@ -122,6 +122,10 @@ class LingeringProtocol(ProxiedProtocol):
         self.cycle.transport = _ClosedPatiently(self.transport, self._close)  # type: ignore[assignment] # all that a cycle uses
 
     def _close(self) -> None:
+        if self.pipeline:  # uvicorn would begin it behind the last answer
+            assert self._answering is not None
+            self.pipeline.clear()
+            self.cycle, self.ending = self._answering, True
         if (self.ending or self.cycle.more_body) and not self._sends_no_more.is_set():
             self.linger()
         else:

@@ -7,6 +7,7 @@ time, although they never change; done once, a scrape costs an eighth.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from math import inf
 from sys import intern
 from typing import Any, Final, NamedTuple
 
@@ -132,7 +133,10 @@ def _lay_out(keys: Iterable[Key], expected: Iterable[_Expected]) -> list[_Family
 
 
 def _observed(keys: Iterable[Key]) -> tuple[dict[str, str], dict[tuple[str, str], _Series]]:
-    """The head of each family, and each series by its family and its labels as they are written."""
+    """The head of each family, and each series by its family and its labels as they are written.
+
+    A series is there once its last bucket is: the library adds the keys one by one to a worker's file.
+    """
     heads: dict[str, str] = {}
     buckets: defaultdict[tuple[str, str], dict[float, tuple[str, Key]]] = defaultdict(dict)
     sums: dict[tuple[str, str], Key] = {}
@@ -146,7 +150,8 @@ def _observed(keys: Iterable[Key]) -> tuple[dict[str, str], dict[tuple[str, str]
         else:
             buckets[series][float(limit)] = (_bucket(*series, limit), key)
     ordered = {series: [bucket for _, bucket in sorted(buckets[series].items())] for series in sums}
-    return heads, {series: _Series(ordered[series], *_ends(*series), key) for series, key in sums.items()}
+    whole = {series: key for series, key in sums.items() if inf in buckets[series]}
+    return heads, {series: _Series(ordered[series], *_ends(*series), key) for series, key in whole.items()}
 
 
 def _at_zero(name: str, inner: str, limits: Iterable[float]) -> bytes:
