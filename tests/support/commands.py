@@ -3,9 +3,10 @@
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import structlog
 from typer.testing import CliRunner
@@ -26,7 +27,9 @@ def run_command(database_url: str, *arguments: str, stdin: str = "", **settings:
     """`python -m app.cli` where there is no `.env`, without the second that a process takes to begin."""
     defaults = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "BCRYPT_ROUNDS": "10"}
     runner = CliRunner()
-    with chdir(os.sep), _logging_kept(), runner.isolation(stdin, defaults | settings) as (stdout, stderr, _):
+    isolation = runner.isolation(stdin, defaults | settings)
+    with chdir(os.sep), isolation as (stdout, stderr, _), _logging_kept():
+        sys.stdout, sys.stderr = _OfThisThread(sys.stdout), _OfThisThread(sys.stderr)
         try:
             cli(arguments, prog_name="python -m app.cli")
             status: object = 0
@@ -38,6 +41,20 @@ def run_command(database_url: str, *arguments: str, stdin: str = "", **settings:
         sys.stdout.flush()
         sys.stderr.flush()
         return Ended(status, stdout.getvalue().decode(), stderr.getvalue().decode())
+
+
+class _OfThisThread:
+    """A stream that hears nothing of services in other threads, which log to where the command does."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._thread = threading.get_ident()
+
+    def write(self, content: str) -> int:
+        return self._stream.write(content) if threading.get_ident() == self._thread else len(content)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextmanager
