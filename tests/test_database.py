@@ -103,13 +103,13 @@ def test_what_was_answered_survives_the_death_of_the_server(
 
 
 def test_the_loss_of_every_pooled_connection_is_noticed_before_use(
-    start_service: MakeService, engine: Engine
+    start_service: MakeService, fresh_database_url: str, fresh_database: Engine
 ) -> None:
-    api = start_service()
+    api = start_service(database_url=fresh_database_url)
     token = api.log_in()["access_token"]
     at_once(10, lambda _: api.me(token))
 
-    with engine.connect() as connection:
+    with fresh_database.connect() as connection:
         connection.execute(
             text(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
