@@ -68,7 +68,7 @@ class EventLoopPool(QueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         for each in [each for each in self._kept if _is_lost(each.statement)] if self._kept else ():
             self._end(each)
-        self.take(self._places, PoolTimeout("all connections are in use"))
+        self.take(self._places, PoolTimeout, "all connections are in use")
         try:
             record = super()._do_get()
         except BaseException:
@@ -78,17 +78,17 @@ class EventLoopPool(QueuePool):
             self.metrics.pool_in_use.inc()
         return record
 
-    def take(self, places: asyncio.Semaphore, error: PoolTimeout) -> None:
+    def take(self, places: asyncio.Semaphore, error: type[PoolTimeout], reason: str) -> None:
         """Raises `error` where none becomes free in time."""
-        await_(self._wait(places, error) if places.locked() else places.acquire())
+        await_(self._wait(places, error, reason) if places.locked() else places.acquire())
 
-    async def _wait(self, places: asyncio.Semaphore, error: PoolTimeout) -> None:
+    async def _wait(self, places: asyncio.Semaphore, error: type[PoolTimeout], reason: str) -> None:
         with self.metrics.pool_waiting.track_inprogress() if self.metrics is not None else nullcontext():
             try:
                 async with asyncio.timeout(self.timeout()):
                     await places.acquire()
             except TimeoutError:
-                raise error from None
+                raise error(reason) from None
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         statement: StatementUnfinished | None = record.info.pop(StatementUnfinished, None)
@@ -150,7 +150,7 @@ class WriteTurns:
 
     def check_out(self, connect: Callable[[], C]) -> C:
         """What `connect` gives. The turn ends when it is free again. Raises NoTurn."""
-        self._pool.take(self._turns, NoTurn("as many connections as may write are in use"))
+        self._pool.take(self._turns, NoTurn, "as many connections as may write are in use")
         try:
             connection = connect()
         except BaseException:

@@ -149,8 +149,8 @@ def _observed(keys: Iterable[Key]) -> tuple[dict[str, str], dict[tuple[str, str]
             sums[series] = key
         else:
             buckets[series][float(limit)] = (_bucket(*series, limit), key)
-    ordered = {series: [bucket for _, bucket in sorted(buckets[series].items())] for series in sums}
     whole = {series: key for series, key in sums.items() if inf in buckets[series]}
+    ordered = {series: [bucket for _, bucket in sorted(buckets[series].items())] for series in whole}
     return heads, {series: _Series(ordered[series], *_ends(*series), key) for series, key in whole.items()}
 
 
