@@ -6,6 +6,7 @@ loop, and the same code blocks.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from functools import wraps
@@ -20,6 +21,7 @@ __all__ = [
     "as_coroutine_function",
     "await_",
     "in_greenlet",
+    "pause",
     "run_beside",
     "run_in_greenlet",
     "unless_client_leaves",
@@ -48,6 +50,13 @@ def as_coroutine_function(work: Callable[P, T]) -> Callable[P, Coroutine[Any, An
         return result
 
     return run
+
+
+def pause(seconds: float) -> None:
+    if in_greenlet():
+        await_(asyncio.sleep(seconds))
+    else:
+        time.sleep(seconds)
 
 
 def run_beside(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:

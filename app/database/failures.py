@@ -34,7 +34,7 @@ def violated_constraint(error: DBAPIError) -> str | None:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether the same transaction may succeed if it is retried immediately."""
+    """Whether the same transaction may succeed if it is retried."""
     return sqlstate(error) in _CONFLICTS
 
 

@@ -1,7 +1,5 @@
 """Reads that a standby may serve, once it shows all that was committed before they were asked for."""
 
-import asyncio
-import time
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any, Final
@@ -14,7 +12,7 @@ from app.database.failures import DATABASE_ERRORS, describe
 from app.database.places import Place, place_of
 from app.database.transactions import Database, Rows, Transaction
 from app.errors import DatabaseUnavailable
-from app.greenlets import await_, in_greenlet
+from app.greenlets import pause
 
 _LEFT_ALONE_SECONDS: Final = 5
 _LEFT_ALONE_MOST_SECONDS: Final = 60
@@ -98,8 +96,5 @@ def _reaches(standby: Transaction, primary: Place) -> bool:
             raise DatabaseUnavailable(objection)
         if place.position >= primary.position:
             return True
-        if in_greenlet():
-            await_(asyncio.sleep(_PAUSE_SECONDS))
-        else:
-            time.sleep(_PAUSE_SECONDS)
+        pause(_PAUSE_SECONDS)
     return False

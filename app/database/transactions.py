@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from random import uniform
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 import psycopg2
@@ -14,8 +15,10 @@ from app.database.failures import DATABASE_ERRORS, is_conflict, raise_translated
 from app.database.pool import C, WriteTurns
 from app.database.poolers import is_pooled
 from app.database.prepared import Prepared
+from app.greenlets import pause
 
 ATTEMPTS: Final = 3
+_PAUSE_SECONDS: Final = 0.01, 0.05
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,7 +39,9 @@ def retry_conflicts(work: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(work)
     def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
-        for _ in range(ATTEMPTS):
+        for number in range(ATTEMPTS):
+            if number:  # at once, it might be back before the other one has taken the lock that it waits for
+                pause(uniform(*_PAUSE_SECONDS))  # noqa: S311 — no secret
             try:
                 return work(*args, **kwargs)
             except DATABASE_ERRORS as error:
