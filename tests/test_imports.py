@@ -1,6 +1,7 @@
 """Accounts from elsewhere."""
 
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -181,9 +182,11 @@ def test_ten_thousand_users_are_imported(run: RunCommand, tmp_path: Path) -> Non
 def test_an_import_takes_a_few_statements_however_many_rows(run: RunCommand, tmp_path: Path) -> None:
     """So that ten thousand are a matter of seconds."""
     statements: list[str] = []
+    command = threading.get_ident()
 
     def note(*arguments: Any) -> None:
-        statements.append(arguments[2])
+        if threading.get_ident() == command:  # services of other tests may be at work
+            statements.append(arguments[2])
 
     file = write(tmp_path / "users.csv", *(f"user{n}@example.com,{HASH},user" for n in range(1000)))
     event.listen(Engine, "before_cursor_execute", note)
