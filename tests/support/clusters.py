@@ -15,6 +15,7 @@ import psutil
 import psycopg2
 from alembic.command import upgrade
 
+from app.database.hosts import heard, hosts_of
 from tests.support.databases import Freezable, alembic_config, scratch
 from tests.support.processes import reserved_port
 from tests.support.waiting import PATIENCE_SECONDS, eventually
@@ -196,7 +197,7 @@ class Cluster:
                 shutil.rmtree(node.data, ignore_errors=True)
 
     def heal(self) -> None:
-        """Both are there, and one follows the other."""
+        """Both are there, one follows the other, and no service of this process takes one for silent."""
         for node in (self.primary, self.standby):
             node.thaw()
             if not node.is_up:
@@ -206,6 +207,7 @@ class Cluster:
             self.primary.execute("CHECKPOINT")  # the one of its promotion takes its time, and is waited for
             self.standby.rewind(self.primary)
         self.catch_up()
+        heard(hosts_of({"host": "127.0.0.1", "port": f"{self.primary.port},{self.standby.port}"}))
 
 
 def _wait_for_nobody(node: Node) -> None:
