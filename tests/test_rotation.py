@@ -106,11 +106,12 @@ def test_a_rotation_touches_no_index(api: Api, engine: Engine) -> None:
     }
 
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        before = connection.execute(updates).one()  # of an earlier test, which the server adds up later
         connection.execute(rotation._ROTATE.statement, parameters)
-        total, heap_only = connection.execute(updates).one()
+        after = connection.execute(updates).one()
         connection.rollback()
 
-    assert (total, heap_only) == (1, 1)
+    assert [new - old for old, new in zip(before, after, strict=True)] == [1, 1]
 
 
 def test_a_rotation_is_one_statement(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
