@@ -14,6 +14,7 @@ from ctypes import c_bool
 from functools import partial
 from importlib import import_module
 from multiprocessing.synchronize import Lock
+from time import monotonic
 from types import FrameType
 from typing import Any, Final
 
@@ -94,6 +95,20 @@ class _Worker(multiprocess.Process):
         super().__init__(config, sockets)
         self._turn = turn
         self._hurry = hurry
+        self._asked_at: float | None = None
+
+    def ping(self, timeout: float = 5) -> bool:
+        """Each half second. It does not wait, as the supervisor would hear of nothing else meanwhile."""
+        try:
+            if self.parent_conn.poll():
+                self.parent_conn.recv()
+                self._asked_at = None
+            if self._asked_at is None:
+                self.parent_conn.send(b"ping")
+                self._asked_at = monotonic()
+        except (OSError, EOFError):
+            return False
+        return monotonic() - self._asked_at < timeout
 
     @property
     def server(self) -> Server:

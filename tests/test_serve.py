@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from alembic import command
 from psycopg2.extensions import make_dsn
@@ -339,6 +340,45 @@ def test_a_request_that_does_not_end_in_time_is_told_so(
 
 def test_so_many_workers_are_started_as_the_settings_say(two_workers: Started) -> None:
     assert len(two_workers.workers()) == 2
+
+
+@pytest.mark.slow
+def test_a_worker_that_says_nothing_holds_up_neither_replacements_nor_sigterm(
+    start_process: StartProcess, database_url: str
+) -> None:
+    waits_for_it = ("--timeout-worker-healthcheck", "3600")
+    started = start_process(database_url, *waits_for_it, WEB_CONCURRENCY="2").serves()
+
+    def has_replaced(worker: psutil.Process) -> bool:
+        return worker not in (workers := started.workers()) and len(workers) == 2
+
+    silent, killed = started.workers()
+    silent.suspend()
+    killed.kill()
+    started.wait_for(lambda: has_replaced(killed), "one that replaces the killed one")
+    silent.kill()
+    started.wait_for(lambda: has_replaced(silent), "one that replaces the silent one")
+    silent, _ = started.serves().workers()
+    silent.suspend()
+    started.process.terminate()
+    started.wait_for(lambda: started.workers() == [silent], "stopping")
+    silent.resume()
+
+    assert started.ends() == 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_says_nothing_for_too_long_is_replaced(
+    start_process: StartProcess, database_url: str
+) -> None:
+    started = start_process(database_url, "--timeout-worker-healthcheck", "15", WEB_CONCURRENCY="2").serves()
+    silent, other = started.workers()
+
+    silent.suspend()
+
+    started.wait_for(lambda: silent not in started.workers() and len(started.workers()) == 2, "replaced")
+    assert other in started.workers()
+    started.serves()
 
 
 @pytest.mark.slow
