@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from alembic import command
 from psycopg2.extensions import make_dsn
@@ -348,16 +347,12 @@ def test_a_worker_that_says_nothing_holds_up_neither_replacements_nor_sigterm(
 ) -> None:
     waits_for_it = ("--timeout-worker-healthcheck", "3600")
     started = start_process(database_url, *waits_for_it, WEB_CONCURRENCY="2").serves()
-
-    def has_replaced(worker: psutil.Process) -> bool:
-        return worker not in (workers := started.workers()) and len(workers) == 2
-
     silent, killed = started.workers()
     silent.suspend()
     killed.kill()
-    started.wait_for(lambda: has_replaced(killed), "one that replaces the killed one")
+    started.wait_for_replacement(killed)
     silent.kill()
-    started.wait_for(lambda: has_replaced(silent), "one that replaces the silent one")
+    started.wait_for_replacement(silent)
     silent, _ = started.serves().workers()
     silent.suspend()
     started.process.terminate()
@@ -376,7 +371,7 @@ def test_a_worker_that_says_nothing_for_too_long_is_replaced(
 
     silent.suspend()
 
-    started.wait_for(lambda: silent not in started.workers() and len(started.workers()) == 2, "replaced")
+    started.wait_for_replacement(silent)
     assert other in started.workers()
     started.serves()
 

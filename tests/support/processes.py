@@ -73,6 +73,14 @@ class Started:
         alive = [child for child in self.process.children() if child.status() != psutil.STATUS_ZOMBIE]
         return [child for child in alive if "spawn_main" in str(child.cmdline())]
 
+    def wait_for_replacement(self, worker: psutil.Process) -> None:
+        """Of one of two."""
+
+        def is_replaced() -> bool:
+            return worker not in (workers := self.workers()) and len(workers) == 2
+
+        self.wait_for(is_replaced, f"another worker than {worker.pid}")
+
     def get(self, path: str) -> httpx.Response:
         return request("GET", self.base_url + path)
 
