@@ -18,6 +18,7 @@ from app.server import DrainingServer
 from tests.support import (
     HEALTH,
     LIVE,
+    PASSWORD,
     Started,
     StartProcess,
     eventually,
@@ -31,6 +32,10 @@ process = pytest.mark.process
 LONG = "300"
 DEPLOY = PROJECT / "deploy"
 GET = f"GET {LIVE} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+BODY = b"{}"
+POST = b"POST /api/v1/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+NOWHERE = POST.replace(b"/api/v1/refresh", b"/nowhere")
+ME = b"GET /api/v1/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
 
 
 def until_all_serve(started: Started, workers: int) -> None:
@@ -106,6 +111,82 @@ def test_who_comes_after_that_is_refused_while_running_requests_end(
         connection.execute(text("COMMIT"))
         assert (answer.result().status_code, answer.result().headers["connection"]) == (201, "close")
     started.ends()
+
+
+@pytest.mark.slow
+@process
+@pytest.mark.parametrize("behind", [b"GET / HT", b"\0nonsense\r\n\r\n", GET + b"GET / HT"])
+def test_what_comes_behind_a_running_request_does_not_hasten_its_end(
+    start_process: StartProcess, fresh_database_url: str, fresh_database: Engine, behind: bytes
+) -> None:
+    options = ("--timeout-graceful-shutdown", "120")
+    started = start_process(patient(fresh_database_url), *options, REQUEST_TIMEOUT_SECONDS="60").serves()
+    token = access_token(started)
+    with (
+        wire(started) as running,
+        wire(started) as answered,
+        wire(started) as opening,
+        fresh_database.connect() as connection,
+    ):
+        answered.send(GET + GET[:9])
+        assert answered.answer().status == 200
+        connection.execute(text("BEGIN"))
+        connection.execute(text("LOCK TABLE users"))
+        running.send(ME + token + b"\r\n\r\n" + behind)
+        until_blocked(fresh_database)
+
+        started.process.terminate()
+
+        assert opening.is_closed()
+        connection.execute(text("COMMIT"))
+        answers = [running.answer(), *([running.answer()] if GET in behind else [])]
+        assert [answer.status for answer in answers] == [200] * len(answers)
+        assert answers[-1].headers["connection"] == "close"
+        answered.send(GET[9:])
+        assert answered.answer().headers["connection"] == "close"
+    started.ends()
+
+
+@pytest.mark.slow
+@process
+def test_an_answer_that_comes_before_its_requests_body_is_the_last_too(
+    start_process: StartProcess, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    started = start_process(patient(fresh_database_url), DRAIN_SECONDS=LONG, REQUEST_TIMEOUT_SECONDS="60")
+    token = access_token(started.serves())
+    with (
+        wire(started) as answered,
+        wire(started) as running,
+        wire(started) as waiting,
+        wire(started) as later,
+        fresh_database.connect() as connection,
+    ):
+        answered.send(NOWHERE)
+        assert answered.answer().headers["connection"] is None
+        connection.execute(text("BEGIN"))
+        connection.execute(text("LOCK TABLE users"))
+        running.send(ME + token + b"\r\nContent-Length: 2\r\n\r\n")
+        until_blocked(fresh_database)
+        waiting.send(POST)
+
+        started.process.terminate()
+
+        eventually(lambda: "server.draining" in started.output)
+        connection.execute(text("COMMIT"))
+        waiting.send(BODY)
+        later.send(NOWHERE)
+        answered.send(BODY + GET)
+        for client in (running, waiting, later, answered):
+            assert client.answer().headers["connection"] == "close"
+            assert client.is_closed()
+    started.process.send_signal(signal.SIGINT)
+    started.ends()
+
+
+def access_token(started: Started) -> bytes:
+    email = started.register().json()["email"]
+    pair = started.post("/api/v1/token", data={"username": email, "password": PASSWORD}).json()
+    return bytes(pair["access_token"], "ascii")
 
 
 def refused(started: Started) -> bool:

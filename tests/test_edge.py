@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from itertools import count
 
 import pytest
+from fastapi import Response
 from fastapi.sse import EventSourceResponse
 
 from app.http.connections import Connections
 from app.telemetry.labels import HTTP_REFUSALS
-from tests.support import HEALTH, LIVE, PASSWORD, Api, Lines, MakeService, eventually
+from tests.support import HEALTH, LIVE, PASSWORD, Api, Lines, MakeService, StartProcess, eventually
 from tests.support.wire import wire
 
 KIB = 1024
@@ -168,34 +169,55 @@ def test_the_second_request_of_a_connection_has_a_time_of_its_own(hasty: Api) ->
         assert client.answer().error == (408, "request_timeout")
 
 
-def test_an_idle_connection_is_closed_without_a_word(start_service: MakeService) -> None:
-    api = start_service(request_timeout_seconds=1)
-    with wire(api) as client:
-        client.send(GET + b"\r\n")
-        assert client.answer().status == 200
-        client.send(b"\r\n")  # belongs to no request, and buys no time
+def test_empty_lines_between_requests_begin_none(hasty: Api) -> None:
+    """RFC 9112 §2.2. Some clients end a body with one."""
+    with wire(hasty) as client:
+        client.send(body_of(2))
+        assert client.answer().status == 400
+        client.send(b"\r\n" * 20 * KIB)
+        let_a_second_pass(hasty)
+        client.send(b"\r\n" + GET + b"\r\n")
 
-        assert client.answer().error == (408, "request_timeout")
+        assert client.answer().status == 200
+
+
+def let_a_second_pass(hasty: Api) -> None:
+    """And the next look at the deadlines."""
+    for _ in range(2):
+        with wire(hasty) as later:
+            assert later.answer().status == 408
+
+
+@pytest.mark.process
+def test_an_idle_connection_is_closed_without_a_word(start_process: StartProcess, database_url: str) -> None:
+    started = start_process(database_url, "--timeout-keep-alive", "1").serves()
+    for behind in (b"", b"\r\n"):
+        with wire(started) as client:
+            client.send(GET + b"\r\n" + behind)
+            assert client.answer().status == 200
+
+            assert client.is_closed()
 
 
 def test_an_answer_may_take_longer_than_a_request(hasty: Api, busy_hashing: threading.Event) -> None:
-    email = hasty.new_user()
-    form = f"username={email}&password={PASSWORD.replace(' ', '+')}".encode()
     with wire(hasty) as client:
         busy_hashing.clear()
-        client.send(
-            b"POST /api/v1/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (len(form), form)
-        )
+        client.send(login(hasty))
         client.send(b"GET ")  # and a request behind it may wait as long
-        for _ in range(2):
-            with wire(hasty) as later:
-                assert later.answer().status == 408  # so a second has passed
+        let_a_second_pass(hasty)
         busy_hashing.set()
 
         assert client.answer().status == 200
         client.send(f"{LIVE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert client.answer().status == 200
+
+
+def login(api: Api) -> bytes:
+    form = f"username={api.new_user()}&password={PASSWORD.replace(' ', '+')}".encode()
+    return (
+        b"POST /api/v1/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(form), form)
+    )
 
 
 def test_requests_in_one_piece_are_answered_in_their_order(api: Api) -> None:
@@ -238,6 +260,22 @@ def test_a_connection_that_sends_without_reading_is_given_no_endless_line(api: A
         assert answers >= 100
         assert client.is_closed()
         assert answers < 299
+
+
+def test_requests_before_those_that_are_too_many_may_take_their_time(
+    hasty: Api, busy_hashing: threading.Event
+) -> None:
+    with wire(hasty) as client:
+        busy_hashing.clear()
+        client.send(login(hasty) + (GET + b"\r\n") * 110)
+        let_a_second_pass(hasty)
+        busy_hashing.set()
+
+        answers = [client.answer()]
+        while answers[-1].headers["connection"] != "close":
+            answers.append(client.answer())
+        assert [answer.status for answer in answers] == [200] * 101
+        assert client.is_closed()
 
 
 @pytest.mark.parametrize("before", [1, 2, 5])
@@ -355,6 +393,54 @@ def test_the_last_answer_is_not_reset_by_what_the_client_still_sends(
             client.send(b"a" * 16 * KIB)
 
     assert (answer.status, answer.headers["connection"]) == (status, "close")
+
+
+@pytest.mark.parametrize("last", [b" HTTP/1.0\r\n", b" HTTP/1.1\r\nConnection: close\r\n"])
+@pytest.mark.parametrize("behind", [b"\r\n", GET + b"\r\n", b"nonsense\r\n\r\n"])
+def test_what_comes_behind_the_last_request_cuts_no_answer_short(
+    api: Api, last: bytes, behind: bytes
+) -> None:
+    document = api.http.get("/openapi.json").content
+    first = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    with wire(api) as client:
+        client.send(first + first.replace(b" HTTP/1.1\r\n", last))
+        assert client.line() == b"HTTP/1.1 200 OK\r\n"
+        eventually(lambda: api.metric("http_requests_in_progress") == 0)
+        client.send(behind)
+
+        assert client.rest().count(document) == 2
+
+
+def test_who_takes_a_last_answer_slowly_hears_all_of_it(
+    start_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.http.lingering.LINGER_SECONDS", 0)
+    api = start_service()
+
+    @api.app.get("/large")
+    async def large() -> Response:
+        return Response(b"x" * ENDLESS)
+
+    with wire(api) as client:
+        client.send(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert client.line() == b"HTTP/1.1 200 OK\r\n"
+        eventually(lambda: api.metric("http_requests_in_progress") == 0)
+        threading.Event().wait(2.2)  # the deadlines are looked at each second
+
+        assert client.rest().count(b"x") >= ENDLESS
+
+
+def test_who_does_not_end_a_connection_after_the_last_answer_keeps_no_place(
+    start_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.http.lingering.LINGER_SECONDS", 0)
+    api = start_service()
+    with wire(api) as client:
+        client.send(GET + b"Connection: close\r\n\r\n")
+        assert client.answer().status == 200
+        assert client.is_closed()
+
+        eventually(lambda: api.metric("app_http_connections") == 0)
 
 
 @pytest.mark.parametrize("path", [b"/nowhere", b"/api/v1/me", b"/api/v1/admin/users"])

@@ -40,6 +40,10 @@ class LingeringProtocol(ProxiedProtocol):
         self._answering: RequestResponseCycle | None = None
         self._sends_no_more = Event()
 
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn narrows it
+        super().connection_made(transport)
+        self._for_answers = _ClosedPatiently(transport, self._close)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self.write_deadline = self._all.now() + self._all.timeout
@@ -59,6 +63,9 @@ class LingeringProtocol(ProxiedProtocol):
     def on_headers_complete(self) -> None:
         self.scope["state"][_SENDS_NO_MORE] = self._sends_no_more
         super().on_headers_complete()
+        self.cycle.transport = self._for_answers  # type: ignore[assignment] # all that a cycle uses
+        if self._all.draining:
+            self.cycle.keep_alive = False
         if not self.pipeline:
             self._answering = self.cycle
 
@@ -101,13 +108,14 @@ class LingeringProtocol(ProxiedProtocol):
     def retire(self) -> None:
         if self.is_answering() and not self.cycle.more_body:
             self.end_after_last_answer()
+        elif self.is_answering():
+            self.cycle.keep_alive = False
 
     def end_after_last_answer(self) -> None:
         """Of the requests that have come."""
         self.ending = True
         self.deadline = inf
         self.cycle.keep_alive = False
-        self.linger_after_answer()
 
     def end_before_last_request(self) -> None:
         """It will never be whole, nor begin, and those before it have their turn."""
@@ -117,23 +125,20 @@ class LingeringProtocol(ProxiedProtocol):
         self.cycle = before
         self.end_after_last_answer()
 
-    def linger_after_answer(self) -> None:
-        """If that closes the connection."""
-        self.cycle.transport = _ClosedPatiently(self.transport, self._close)  # type: ignore[assignment] # all that a cycle uses
-
     def _close(self) -> None:
+        assert self._answering is not None
         if self.pipeline:  # uvicorn would begin it behind the last answer
-            assert self._answering is not None
             self.pipeline.clear()
             self.cycle, self.ending = self._answering, True
-        if (self.ending or self.cycle.more_body) and not self._sends_no_more.is_set():
+        if self._answering.response_complete and not self._sends_no_more.is_set():
             self.linger()
         else:
             self.transport.close()
 
     def linger(self) -> None:
         self.ending = True
-        self.deadline = self._all.now() + LINGER_SECONDS
+        unwritten = self.transport.get_write_buffer_size() > 0
+        self.deadline = self._all.now() + (self._all.timeout if unwritten else LINGER_SECONDS)
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -56,10 +56,13 @@ class LimitedProtocol(LingeringProtocol):
 
     def shutdown(self) -> None:
         self._all.end_streams()
-        if self._expected is not _HEAD:
-            super().shutdown()
-        elif not self._overhead:  # the request may be on its way
+        if self._is_opening():  # the request may be on its way
             self.deadline = min(self.deadline, self._all.now() + _OPENING_SECONDS)
+        elif self._expected is not _HEAD and not self.ending:
+            super().shutdown()
+
+    def _is_opening(self) -> bool:
+        return self._expected is _HEAD and not self._overhead and not self._begun_midway
 
     def data_received(self, data: bytes) -> None:
         while data:
@@ -67,6 +70,8 @@ class LimitedProtocol(LingeringProtocol):
                 self.throw_away(data)
                 return
             if self._expected is _REQUEST:
+                if not (data := data.lstrip(b"\r\n")):  # RFC 9112 §2.2
+                    return
                 self._expect_head()
             size = MAX_HEAD_BYTES - self._overhead if self._expected is _HEAD else MAX_HEAD_BYTES
             piece, data = data[:size], data[size:]
@@ -86,7 +91,6 @@ class LimitedProtocol(LingeringProtocol):
             return
         if heads != self._heads and self._expected is _BODY:
             self.deadline = self._all.now() + self._all.timeout
-            self.linger_after_answer()
         elif heads == self._heads and self._overhead >= MAX_HEAD_BYTES:
             self._refuse(HeadersTooLarge, "headers_too_large")
 
@@ -101,7 +105,7 @@ class LimitedProtocol(LingeringProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._expected is _REQUEST:
+        if self._expected is _REQUEST and not self.ending:
             self._expect_head()
             self._begun_midway = True
 
@@ -137,10 +141,11 @@ class LimitedProtocol(LingeringProtocol):
             return
         super().on_message_complete()
         self._expected = _REQUEST
-        # uvicorn watches idle connections from an answer on, and this one may have come before the body did.
-        answered = self.cycle.response_complete
-        self.deadline = self._all.now() + self.timeout_keep_alive if answered else inf
-        if self._all.draining or len(self.pipeline) >= MAX_PIPELINED:
+        if self.cycle.response_complete:  # uvicorn watches idle connections only from an answer on
+            self.deadline = self._all.now() + self.timeout_keep_alive
+        elif self.cycle.keep_alive and len(self.pipeline) < MAX_PIPELINED:
+            self.deadline = inf
+        else:
             self.end_after_last_answer()
 
     def expire(self) -> None:
@@ -150,7 +155,7 @@ class LimitedProtocol(LingeringProtocol):
             self.transport.abort()
         elif self.ending:
             self.transport.abort()
-        elif self._expected is _REQUEST or (self._all.draining and not self._overhead):
+        elif self._expected is _REQUEST or (self._all.draining and self._is_opening()):
             self.close_when_written()
         elif self.flow.read_paused or (self._expected is _HEAD and self.is_answering()):
             self.deadline = self._all.now() + self._all.timeout  # the client waits for us, not we for it
