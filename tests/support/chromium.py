@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from app.database.waiting import is_ready
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -61,7 +62,7 @@ class Browser:
 
     def receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            assert select.select([self._from], [], [], PATIENCE_SECONDS)[0], "Chromium says nothing"
+            assert is_ready(self._from.fileno(), select.POLLIN, PATIENCE_SECONDS), "Chromium says nothing"
             piece = os.read(self._from.fileno(), 65_536)
             assert piece, "Chromium has ended"
             self._rest += piece
