@@ -1,6 +1,7 @@
 """Sockets of the database are heard of when they are ready, whatever became of their descriptors."""
 
 import asyncio
+import os
 import select
 import socket
 from collections.abc import Callable
@@ -53,11 +54,9 @@ def test_a_descriptor_that_was_closed_unheard_is_another_sockets_next() -> None:
         unheard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         number = ours.fileno()
         readiness().tell(number, READ, unheard)
-        ours.close()
-        with closing(theirs):
-            ours, other = socket.socketpair()
-        with closing(ours), closing(other):
-            assert ours.fileno() == number
+        another, other = socket.socketpair()
+        with closing(ours), closing(theirs), closing(another), closing(other):
+            os.dup2(another.fileno(), number)  # closes `ours`; no other thread gets its number meanwhile
             hearing = asyncio.ensure_future(told(readiness(), number, READ))
             await asyncio.sleep(0)
             assert not hearing.done()
