@@ -70,8 +70,7 @@ class Started:
 
     def workers(self) -> list[psutil.Process]:
         """Those that live, of a server that has several."""
-        alive = [child for child in self.process.children() if child.status() != psutil.STATUS_ZOMBIE]
-        return [child for child in alive if "spawn_main" in str(child.cmdline())]
+        return [child for child in self.process.children() if _is_worker(child)]
 
     def wait_for_replacement(self, worker: psutil.Process) -> None:
         """Of one of two."""
@@ -98,6 +97,12 @@ class Started:
 
     def register(self) -> httpx.Response:
         return self.post("/api/v1/users/", json={"email": new_email(), "password": PASSWORD})
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):  # which may end while we ask
+        return process.status() != psutil.STATUS_ZOMBIE and "spawn_main" in str(process.cmdline())
+    return False
 
 
 class EndedServer(NamedTuple):
