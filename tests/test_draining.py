@@ -147,6 +147,46 @@ def test_what_comes_behind_a_running_request_does_not_hasten_its_end(
     started.ends()
 
 
+@process
+def test_nothing_is_begun_behind_a_request_that_is_cut_off_at_the_end(
+    start_process: StartProcess, fresh_database_url: str, fresh_database: Engine
+) -> None:
+    options = ("--timeout-graceful-shutdown", "1")
+    started = start_process(patient(fresh_database_url), *options).serves()
+    me = ME + access_token(started) + b"\r\n\r\n"
+    with wire(started) as client, fresh_database.connect() as connection:
+        connection.execute(text("BEGIN"))
+        connection.execute(text("LOCK TABLE users"))
+        client.send(me * 3)
+        until_blocked(fresh_database)
+
+        started.process.terminate()
+
+        answer = client.answer()
+        assert (answer.error, answer.headers["connection"]) == ((503, "unavailable"), "close")
+        assert client.is_closed()
+    started.ends()
+    assert started.output.count("request.cut_short") == 1
+
+
+@process
+def test_an_answer_that_is_still_taken_is_not_reset_at_the_end(
+    start_process: StartProcess, database_url: str
+) -> None:
+    started = start_process(database_url).serves()
+    document = started.get("/openapi.json").content
+    with wire(started) as client:
+        client.send(GET.replace(LIVE.encode(), b"/openapi.json"))
+        assert client.line() == b"HTTP/1.1 200 OK\r\n"
+
+        started.process.terminate()
+
+        eventually(lambda: refused(started))
+        client.send(b"\r\n")
+        assert client.rest().endswith(document)
+    started.ends()
+
+
 @pytest.mark.slow
 @process
 def test_an_answer_that_comes_before_its_requests_body_is_the_last_too(

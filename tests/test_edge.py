@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse
 
 from app.http.connections import Connections
 from app.telemetry.labels import HTTP_REFUSALS
-from tests.support import HEALTH, LIVE, PASSWORD, Api, Lines, MakeService, StartProcess, eventually
+from tests.support import HEALTH, LIVE, PASSWORD, Api, Lines, MakeService, Started, StartProcess, eventually
 from tests.support.wire import wire
 
 KIB = 1024
@@ -20,6 +20,8 @@ ENDLESS = 64 * 2**20
 GET = f"GET {LIVE} HTTP/1.1\r\nHost: x\r\n".encode()
 POST = b"POST /api/v1/refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+OPENAPI = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+"""Its answer is more than a client's socket takes before that reads."""
 LARGE = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
 """Its answer has over a megabyte; twenty are more than sockets keep for a client that does not read."""
 
@@ -188,15 +190,54 @@ def let_a_second_pass(hasty: Api) -> None:
             assert later.answer().status == 408
 
 
-@pytest.mark.process
-def test_an_idle_connection_is_closed_without_a_word(start_process: StartProcess, database_url: str) -> None:
-    started = start_process(database_url, "--timeout-keep-alive", "1").serves()
-    for behind in (b"", b"\r\n"):
-        with wire(started) as client:
-            client.send(GET + b"\r\n" + behind)
-            assert client.answer().status == 200
+@pytest.fixture(scope="module")
+def impatient(start_lasting_process: StartProcess, database_url: str) -> Started:
+    """Keeps idle connections for a second."""
+    return start_lasting_process(database_url, "--timeout-keep-alive", "1").serves()
 
-            assert client.is_closed()
+
+def let_an_idle_connection_end(impatient: Started, behind: bytes = b"") -> None:
+    with wire(impatient) as client:
+        client.send(GET + b"\r\n" + behind)
+        assert client.answer().status == 200
+
+        assert client.is_closed()
+
+
+@pytest.mark.process
+def test_an_idle_connection_is_closed_without_a_word(impatient: Started) -> None:
+    let_an_idle_connection_end(impatient)
+    let_an_idle_connection_end(impatient, b"\r\n")
+
+
+@pytest.mark.process
+def test_a_connection_is_not_idle_while_an_answer_is_taken(impatient: Started) -> None:
+    document = impatient.get("/openapi.json").content
+    with wire(impatient) as client:
+        client.send(OPENAPI)
+        let_an_idle_connection_end(impatient)
+        client.send(OPENAPI)
+
+        assert [client.answer().body for _ in range(2)] == [document] * 2
+        assert client.is_closed()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("beginning", "status"),
+    [(GET + b"\r\n" + GET, 200), (body_of(2)[:-2].replace(b"/api/v1/refresh", b"/nowhere"), 404)],
+    ids=["head", "body"],
+)
+def test_a_connection_is_not_idle_while_a_request_is_on_its_way(
+    impatient: Started, beginning: bytes, status: int
+) -> None:
+    with wire(impatient) as client:
+        client.send(beginning)
+        assert client.answer().status == status
+        let_an_idle_connection_end(impatient)
+        client.send(b"\r\n" + GET + b"\r\n")
+
+        assert client.answer().status == 200
 
 
 def test_an_answer_may_take_longer_than_a_request(hasty: Api, busy_hashing: threading.Event) -> None:
@@ -218,6 +259,22 @@ def login(api: Api) -> bytes:
         b"POST /api/v1/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
         b"Content-Length: %d\r\n\r\n%s" % (len(form), form)
     )
+
+
+def test_who_asks_whether_to_send_while_an_earlier_request_runs_is_told_so_in_time(
+    hasty: Api, busy_hashing: threading.Event
+) -> None:
+    with wire(hasty) as client:
+        busy_hashing.clear()
+        client.send(login(hasty) + body_of(2, b"Expect: 100-continue")[:-2])
+        let_a_second_pass(hasty)
+        busy_hashing.set()
+
+        assert client.answer().status == 200
+        assert client.line() == b"HTTP/1.1 100 Continue\r\n"
+        assert client.line() == b"\r\n"
+        client.send(b"{}")
+        assert client.answer().status == 400
 
 
 def test_requests_in_one_piece_are_answered_in_their_order(api: Api) -> None:
@@ -395,15 +452,24 @@ def test_the_last_answer_is_not_reset_by_what_the_client_still_sends(
     assert (answer.status, answer.headers["connection"]) == (status, "close")
 
 
+def test_a_malformed_body_cuts_no_answer_short_that_has_begun(api: Api) -> None:
+    whole = len(api.http.get("/static-offline-docs/swagger-ui-bundle.js").content)
+    with wire(api) as client:
+        client.send(LARGE.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"))
+        assert client.line() == b"HTTP/1.1 200 OK\r\n"
+        client.send(b"ZZZ\r\n")
+
+        assert len(client.rest()) > whole
+
+
 @pytest.mark.parametrize("last", [b" HTTP/1.0\r\n", b" HTTP/1.1\r\nConnection: close\r\n"])
 @pytest.mark.parametrize("behind", [b"\r\n", GET + b"\r\n", b"nonsense\r\n\r\n"])
 def test_what_comes_behind_the_last_request_cuts_no_answer_short(
     api: Api, last: bytes, behind: bytes
 ) -> None:
     document = api.http.get("/openapi.json").content
-    first = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
     with wire(api) as client:
-        client.send(first + first.replace(b" HTTP/1.1\r\n", last))
+        client.send(OPENAPI + OPENAPI.replace(b" HTTP/1.1\r\n", last))
         assert client.line() == b"HTTP/1.1 200 OK\r\n"
         eventually(lambda: api.metric("http_requests_in_progress") == 0)
         client.send(behind)
@@ -411,23 +477,25 @@ def test_what_comes_behind_the_last_request_cuts_no_answer_short(
         assert client.rest().count(document) == 2
 
 
+@pytest.mark.parametrize("size", [300 * KIB, ENDLESS], ids=["sockets keep it", "sockets keep a part"])
 def test_who_takes_a_last_answer_slowly_hears_all_of_it(
-    start_service: MakeService, monkeypatch: pytest.MonkeyPatch
+    start_service: MakeService, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr("app.http.lingering.LINGER_SECONDS", 0)
     api = start_service()
 
     @api.app.get("/large")
     async def large() -> Response:
-        return Response(b"x" * ENDLESS)
+        return Response(b"x" * size)
 
     with wire(api) as client:
         client.send(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert client.line() == b"HTTP/1.1 200 OK\r\n"
         eventually(lambda: api.metric("http_requests_in_progress") == 0)
         threading.Event().wait(2.2)  # the deadlines are looked at each second
+        client.send(b"\r\n")
 
-        assert client.rest().count(b"x") >= ENDLESS
+        assert client.rest().count(b"x") >= size
 
 
 def test_who_does_not_end_a_connection_after_the_last_answer_keeps_no_place(

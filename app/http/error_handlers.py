@@ -100,7 +100,7 @@ async def respond_unforeseen(request: Request, error: Exception | CancelledError
     """Logs the error; the response contains no details."""
     if isinstance(error, CancelledError):  # the grace period of a shutdown has ended
         log.warning("request.cut_short")
-        return _respond(request, Unavailable())
+        return _respond(request, Unavailable(), headers={"Connection": "close"})
     log.error("request.failed", exc_info=error)
     return _respond(request, InternalError())
 

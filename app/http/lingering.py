@@ -4,17 +4,17 @@ from asyncio import AbstractEventLoop, Event, Transport
 from math import inf
 from typing import Any, Final
 
-from starlette.requests import Request
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.http.connections import STATE_KEY, Connections
+from app.http.half_closed import SENDS_NO_MORE
 from app.http.proxies import ProxiedProtocol
+from app.http.send_queue import unacknowledged_bytes
 
 MAX_THROWN_AWAY_BYTES: Final = 2**20
 LINGER_SECONDS: Final = 5
-_SENDS_NO_MORE: Final = "client_sends_no_more"
 
 
 class LingeringProtocol(ProxiedProtocol):
@@ -37,6 +37,7 @@ class LingeringProtocol(ProxiedProtocol):
         self.ending = False
         """Nobody reads what comes: the last answer was given, or it will be the one to the last request."""
         self._thrown_away = 0
+        self._untaken = inf
         self._answering: RequestResponseCycle | None = None
         self._sends_no_more = Event()
 
@@ -56,12 +57,17 @@ class LingeringProtocol(ProxiedProtocol):
         """The client has not taken enough of what we sent, in the time for that."""
         return self.transport.is_closing() or self.write_deadline <= self._all.now()
 
+    def is_taking(self) -> bool:
+        """The client has taken some of the last answer since we asked before, and there is more."""
+        before, self._untaken = self._untaken, unacknowledged_bytes(self.transport)
+        return 0 < self._untaken < before
+
     def close_when_written(self) -> None:
         self.transport.close()
         self.deadline = self._all.now() + self._all.timeout
 
     def on_headers_complete(self) -> None:
-        self.scope["state"][_SENDS_NO_MORE] = self._sends_no_more
+        self.scope["state"][SENDS_NO_MORE] = self._sends_no_more
         super().on_headers_complete()
         self.cycle.transport = self._for_answers  # type: ignore[assignment] # all that a cycle uses
         if self._all.draining:
@@ -70,12 +76,15 @@ class LingeringProtocol(ProxiedProtocol):
             self._answering = self.cycle
 
     def on_response_complete(self) -> None:
+        self._untaken = inf
         if self.pipeline:
             self._answering, _ = self.pipeline[-1]
+            if self._answering.more_body:  # which nobody has asked for before
+                self.deadline = self._all.now() + self._all.timeout
         elif self.deadline == inf:
-            # What is left to write may be too little to pause for, and a closed transport waits for it.
-            self.deadline = self._all.now() + self.timeout_keep_alive + self._all.timeout
+            self.deadline = self._all.now() + self.timeout_keep_alive
         super().on_response_complete()
+        self._unset_keepalive_if_required()  # which knows nothing of the next head, nor of who reads slowly
 
     def eof_received(self) -> bool:  # type: ignore[override] # as uvicorn narrows it
         """Most who send no more have left, and some read on. What has come whole is answered to either.
@@ -84,7 +93,7 @@ class LingeringProtocol(ProxiedProtocol):
         """
         self._sends_no_more.set()
         if not self.is_answering() or self._is_streaming() or (self.cycle.more_body and not self.pipeline):
-            self.transport.close()
+            self.close_when_written()
         elif self.cycle.more_body:
             self.end_before_last_request()
         else:
@@ -104,6 +113,16 @@ class LingeringProtocol(ProxiedProtocol):
 
     def is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def shutdown(self) -> None:
+        if self.ending:
+            return
+        if self.is_answering():
+            self.cycle.keep_alive = False
+        elif self.is_taking():
+            self.linger()
+        else:
+            self.close_when_written()
 
     def retire(self) -> None:
         if self.is_answering() and not self.cycle.more_body:
@@ -125,6 +144,13 @@ class LingeringProtocol(ProxiedProtocol):
         self.cycle = before
         self.end_after_last_answer()
 
+    def drop_request(self) -> None:
+        """It will never be whole."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
+            self.cycle.message_event.set()
+
     def _close(self) -> None:
         assert self._answering is not None
         if self.pipeline:  # uvicorn would begin it behind the last answer
@@ -133,12 +159,11 @@ class LingeringProtocol(ProxiedProtocol):
         if self._answering.response_complete and not self._sends_no_more.is_set():
             self.linger()
         else:
-            self.transport.close()
+            self.close_when_written()
 
     def linger(self) -> None:
         self.ending = True
-        unwritten = self.transport.get_write_buffer_size() > 0
-        self.deadline = self._all.now() + (self._all.timeout if unwritten else LINGER_SECONDS)
+        self.deadline = self._all.now() + LINGER_SECONDS
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -147,20 +172,6 @@ class LingeringProtocol(ProxiedProtocol):
         self._thrown_away += len(data)
         if self._thrown_away > MAX_THROWN_AWAY_BYTES:
             self.transport.abort()
-
-
-async def until_client_sends_no_more(request: Request) -> None:
-    """Only once the body has been read. Where another server serves, until the client has left."""
-    if (event := getattr(request.state, _SENDS_NO_MORE, None)) is not None:
-        await event.wait()
-    else:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-
-def client_sends_no_more(request: Request) -> bool:
-    event = getattr(request.state, _SENDS_NO_MORE, None)
-    return event is not None and event.is_set()
 
 
 class _ClosedPatiently:

@@ -58,7 +58,7 @@ class LimitedProtocol(LingeringProtocol):
         self._all.end_streams()
         if self._is_opening():  # the request may be on its way
             self.deadline = min(self.deadline, self._all.now() + _OPENING_SECONDS)
-        elif self._expected is not _HEAD and not self.ending:
+        elif self._expected is not _HEAD:
             super().shutdown()
 
     def _is_opening(self) -> bool:
@@ -96,7 +96,6 @@ class LimitedProtocol(LingeringProtocol):
 
     def _parse(self, piece: bytes) -> None:
         """As uvicorn does, but without a line in the log for each client that speaks no HTTP."""
-        self._unset_keepalive_if_required()
         try:
             self.feed(piece)
         except HttpParserError:
@@ -133,7 +132,7 @@ class LimitedProtocol(LingeringProtocol):
             self._all.count_refusal("body_too_large")
         if self._body_bytes > MAX_THROWN_AWAY_BYTES and self.cycle.response_complete:
             self.ending = True
-            self.transport.close()
+            self.close_when_written()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -141,7 +140,7 @@ class LimitedProtocol(LingeringProtocol):
             return
         super().on_message_complete()
         self._expected = _REQUEST
-        if self.cycle.response_complete:  # uvicorn watches idle connections only from an answer on
+        if self.cycle.response_complete:
             self.deadline = self._all.now() + self.timeout_keep_alive
         elif self.cycle.keep_alive and len(self.pipeline) < MAX_PIPELINED:
             self.deadline = inf
@@ -153,29 +152,31 @@ class LimitedProtocol(LingeringProtocol):
         if self.is_not_read():
             self._all.count_refusal("write_timeout")
             self.transport.abort()
+        elif (self.ending or self._expected is _REQUEST) and self.is_taking():
+            self.deadline = self._all.now() + self._all.timeout
         elif self.ending:
             self.transport.abort()
         elif self._expected is _REQUEST or (self._all.draining and self._is_opening()):
             self.close_when_written()
-        elif self.flow.read_paused or (self._expected is _HEAD and self.is_answering()):
-            self.deadline = self._all.now() + self._all.timeout  # the client waits for us, not we for it
+        elif self._is_waited_for():
+            self.deadline = self._all.now() + self._all.timeout
         else:
             self._refuse(RequestTimeout, "head_timeout" if self._expected is _HEAD else "body_timeout")
+
+    def _is_waited_for(self) -> bool:
+        """The client waits for us, not we for it."""
+        is_behind = self._expected is _HEAD or len(self.pipeline) > 0
+        return self.flow.read_paused or (self.is_answering() and is_behind)
 
     def _refuse(self, error: type[ServiceError], reason: str) -> None:
         self._all.count_refusal(reason)
         if self._expected is _BODY and self.pipeline:
             self.end_before_last_request()
             return
-        if self._expected is not _BODY and self.is_answering():  # an earlier request, whose turn is first
+        if self.is_answering() and (self._expected is not _BODY or self.cycle.response_started):
             self.end_after_last_answer()
             return
-        unanswered = True
-        if self._expected is _BODY:  # the request will never be whole
-            unanswered = not self.cycle.response_started
-            self.cycle.disconnected = True
-            self.cycle.waiting_for_100_continue = False
-            self.cycle.message_event.set()
-        if unanswered:
+        if self._expected is not _BODY or not self.cycle.response_complete:
+            self.drop_request()
             self.transport.write(raw_answer(error, self.server_state.default_headers))
         self.linger()

@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from app.greenlets import CLIENT_LEAVES, as_coroutine_function
 from app.http.bodies import MAX_BODY_BYTES, utf8_form
-from app.http.lingering import until_client_sends_no_more
+from app.http.half_closed import until_client_sends_no_more
 
 ASKED_BY_PROXIES: Final = "/api/v1/verify"
 """Whatever is 2xx there lets a request pass."""

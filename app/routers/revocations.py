@@ -18,7 +18,7 @@ from app.errors import (
 )
 from app.greenlets import run_in_greenlet
 from app.http.dependencies import RevocationFeedDep, RevocationHubDep
-from app.http.lingering import client_sends_no_more
+from app.http.half_closed import client_sends_no_more
 from app.http.routing import Route
 from app.http.service_tokens import ServiceTokenRequired
 from app.models.service_tokens import Scope
