@@ -1,6 +1,7 @@
 """What a client may send, and how long it may take, before and beside the application."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator
 from itertools import count
@@ -10,6 +11,7 @@ from fastapi import Response
 from fastapi.sse import EventSourceResponse
 
 from app.http.connections import Connections
+from app.http.protocol import LimitedProtocol
 from app.telemetry.labels import HTTP_REFUSALS
 from tests.support import HEALTH, LIVE, PASSWORD, Api, Lines, MakeService, Started, StartProcess, eventually
 from tests.support.wire import wire
@@ -399,6 +401,29 @@ def test_the_connection_over_the_limit_is_closed_at_once(start_service: MakeServ
 def answers(api: Api) -> bool:
     with wire(api) as client:
         return client.sends(GET + b"\r\n") and not client.is_closed()
+
+
+@pytest.mark.parametrize("request_", [GET + b"Connection: close\r\n\r\n", body_of(2, b"Connection: close")])
+def test_connections_that_have_ended_wait_for_no_garbage_collection(
+    start_service: MakeService, request_: bytes
+) -> None:
+    api = start_service()
+    gc.collect()
+    gc.disable()
+    try:
+        before = remembered()
+        for _ in range(20):
+            with wire(api) as client:
+                client.send(request_)
+                assert client.answer().headers["connection"] == "close"
+
+        eventually(lambda: remembered() <= before + 2)  # that of `api`, and what is still ending
+    finally:
+        gc.enable()
+
+
+def remembered() -> int:
+    return sum(type(each) is LimitedProtocol for each in gc.get_objects())
 
 
 def test_open_connections_are_counted(start_service: MakeService) -> None:

@@ -109,6 +109,7 @@ class LingeringProtocol(ProxiedProtocol):
         if self._answering is not None:  # uvicorn tells the last request alone, and this one may be before it
             self._answering.disconnected = True
             self._answering.message_event.set()
+        self._for_answers.close = self.transport.close  # or only the garbage collector would find us
         super().connection_lost(exc)
 
     def is_answering(self) -> bool:
