@@ -517,7 +517,9 @@ def test_who_takes_a_last_answer_slowly_hears_all_of_it(
         client.send(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert client.line() == b"HTTP/1.1 200 OK\r\n"
         eventually(lambda: api.metric("http_requests_in_progress") == 0)
-        threading.Event().wait(2.2)  # the deadlines are looked at each second
+        with wire(api):
+            eventually(lambda: api.metric("app_http_connections") == 2)  # which each look at deadlines counts
+        eventually(lambda: api.metric("app_http_connections") < 2)
         client.send(b"\r\n")
 
         assert client.rest().count(b"x") >= size
