@@ -170,6 +170,23 @@ def test_nothing_is_begun_behind_a_request_that_is_cut_off_at_the_end(
 
 
 @process
+def test_an_answer_that_nobody_reads_is_cut_off_at_the_end_without_a_traceback(
+    start_process: StartProcess, database_url: str
+) -> None:
+    started = start_process(database_url, "--timeout-graceful-shutdown", "1").serves()
+    with wire(started) as client:
+        client.send(GET.replace(LIVE.encode(), b"/openapi.json") * 100)
+        assert client.line() == b"HTTP/1.1 200 OK\r\n"
+
+        started.process.terminate()
+
+        started.ends()
+    assert "Cancel 1 running task(s)" in started.output
+    assert "Traceback" not in started.output
+    assert "request.cut_short" not in started.output  # which says that there was a 503
+
+
+@process
 def test_an_answer_that_is_still_taken_is_not_reset_at_the_end(
     start_process: StartProcess, database_url: str
 ) -> None:

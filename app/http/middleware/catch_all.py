@@ -33,6 +33,8 @@ class CatchAllMiddleware:
         try:
             await self._app(scope, receive, watch)
         except (Exception, CancelledError) as error:
+            if started and isinstance(error, CancelledError):
+                return  # the server stops, and ends the connection where the answer is
             response = await self._respond(Request(scope, receive), error)
             if started:
                 raise
