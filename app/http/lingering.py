@@ -126,10 +126,11 @@ class LingeringProtocol(ProxiedProtocol):
             self.close_when_written()
 
     def retire(self) -> None:
-        if self.is_answering() and not self.cycle.more_body:
+        if not self.is_answering():
+            return
+        self.cycle.keep_alive = False
+        if not self.cycle.more_body:
             self.end_after_last_answer()
-        elif self.is_answering():
-            self.cycle.keep_alive = False
 
     def end_after_last_answer(self) -> None:
         """Of the requests that have come."""

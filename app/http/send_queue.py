@@ -16,10 +16,6 @@ def unacknowledged_bytes(transport: Transport) -> int:
     """
     unwritten: int = transport.get_write_buffer_size()
     with suppress(OSError):
-        unwritten += int.from_bytes(ioctl(_descriptor(transport), termios.TIOCOUTQ, _INT), byteorder)
+        unsent = ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, _INT)
+        unwritten += int.from_bytes(unsent, byteorder)
     return unwritten
-
-
-def _descriptor(transport: Transport) -> int:
-    descriptor: int = transport.get_extra_info("socket").fileno()
-    return descriptor
